@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * Volumes as the core uses them: one interface over the fd tier (libaio, io_uring or threads) and the submit tier
+ * (plugins, filters). Handles alignment (read-modify-write under a range lock in the volume's address space), limits,
+ * growth, flush scope, failed-flush latching and back-pressure, so that users may send any offset and length.
+ */
+#ifndef BLK_VOLUME_H
+#define BLK_VOLUME_H
+
+#include <vhost/filter.h>
+#include <vhost/volume.h>
+#include "util/err.h"
+#include "util/loop.h"
+
+struct blk_vol;
+struct blk_vq; /* one queue of a volume, owned by one loop */
+
+enum blk_engine { BLK_ENGINE_AUTO, BLK_ENGINE_AIO, BLK_ENGINE_URING, BLK_ENGINE_THREADS };
+
+struct blk_config {
+	enum blk_engine engine;  /* AUTO: libaio where O_DIRECT works, else threads */
+	uint64_t io_timeout_ns;  /* 0: none. After it the volume counts as stalled; the request stays pinned */
+	const char *label;       /* "default/web", for errors and statistics */
+	int read_only;
+};
+
+/* One request, embedded in the caller's; nothing is allocated. off, len: any bytes (reads past the end give zeros,
+ * writes past it grow the volume or fail with -ENOSPC). */
+struct blk_io {
+	uint16_t op, flags; /* VH_READ..., VH_REQ_* (FUA is emulated where the volume has none) */
+	uint32_t niov;
+	uint64_t off, len;
+	const struct iovec *iov; /* lives until done */
+	void (*done)(struct blk_io *io, int result); /* [queue] never from within blk_submit */
+	struct blk_io *next;  /* the caller's while it owns the request */
+	uint64_t priv[24];    /* the engine's */
+};
+
+/* Takes over an attached volume (closed by blk_vol_put). ops is the host's copy (plug_volume_ops). */
+int blk_vol_new(void *vol, const struct vh_volume_ops *ops, const struct blk_config *c, struct blk_vol **out,
+		struct vh_err *e);
+/* Puts a filter over a volume; takes over `lower`. */
+int blk_vol_filter(struct blk_vol *lower, const struct vh_filter_ops *f, const struct vh_opts *opts,
+		   const struct blk_config *c, struct blk_vol **out, struct vh_err *e);
+/* The vh_object for a volume that is about to be attached, and its binding once it is: events reach the volume. */
+struct vh_object *blk_object_new(void);
+void blk_object_bind(struct vh_object *o, struct blk_vol *v);
+struct blk_vol *blk_vol_ref(struct blk_vol *v);
+void blk_vol_put(struct blk_vol *v); /* [main] no queue is open at the last one; may block */
+const struct vh_volume_info *blk_vol_info(const struct blk_vol *v); /* immutable but for bytes: use blk_vol_bytes */
+uint64_t blk_vol_bytes(const struct blk_vol *v);
+const char *blk_vol_label(const struct blk_vol *v);
+const struct vh_volume_ops *blk_vol_ops(const struct blk_vol *v, void **vol);
+int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e); /* [main] the user has drained for a shrink */
+int blk_vol_failed(const struct blk_vol *v); /* 1 after a failed flush or a lost lease */
+enum blk_engine blk_vol_engine(const struct blk_vol *v);
+/* At most one listener: VH_EVENT_*; [any]. */
+void blk_vol_listen(struct blk_vol *v, void (*fn)(void *ctx, uint32_t event, uint64_t value), void *ctx);
+
+/* [main], while the loop does not run, or through loop_call. depth: most requests that the user keeps in flight. */
+int blk_vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk_vq **out, struct vh_err *e);
+void blk_vq_close(struct blk_vq *q); /* the same; no request is in flight */
+void blk_submit(struct blk_vq *q, struct blk_io *io); /* [queue] gathers; sent at the end of the loop's turn or by kick */
+void blk_kick(struct blk_vq *q);                      /* [queue] sends what is gathered now; may call done() */
+/* [queue] Polls for completions without a system call where the engine can; returns how many it delivered. */
+int blk_poll(struct blk_vq *q);
+
+/* Blocking I/O for control paths and meta workers; any alignment. [main], [meta]; thread-safe. */
+int blk_read(struct blk_vol *v, void *buf, uint64_t len, uint64_t off, struct vh_err *e);
+int blk_write(struct blk_vol *v, const void *buf, uint64_t len, uint64_t off, struct vh_err *e);
+int blk_zero(struct blk_vol *v, uint64_t len, uint64_t off, struct vh_err *e);
+int blk_discard(struct blk_vol *v, uint64_t len, uint64_t off, struct vh_err *e);
+int blk_flush(struct blk_vol *v, struct vh_err *e);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* Commands: one table parses, makes --help, the man page and shell completion. One file per noun. */
+#ifndef CMD_CMD_H
+#define CMD_CMD_H
+
+#include <json-glib/json-glib.h>
+#include <vhost/opt.h>
+#include "plug/options.h"
+#include "util/err.h"
+
+struct cmd_ctx {
+	const struct cmd *cmd;
+	const struct vh_opts *opts; /* of cmd->options, repeated ones in order */
+	char **args; unsigned n_args;
+	int json, verbose, quiet;
+};
+/* `vhost NOUN VERB ARGS`; short ones (run, doctor) have no noun. */
+struct cmd {
+	const char *noun, *verb;
+	const char *args;      /* "NAME [FILE]": checked: mandatory, [optional], a last ... repeats */
+	const char *summary;   /* one line */
+	const char *help;      /* more, or NULL */
+	vh_schema options;
+	int (*run)(struct cmd_ctx *c, struct vh_err *e); /* exit status >= 0, or negative errno with e set */
+	int free_options; /* unknown --x=y are handed on as cmd_ctx args "x=y" (plugin options) */
+};
+extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[], *const cmd_net[], *const cmd_vm[], *const cmd_run[],
+	*const cmd_doctor[]; /* NULL-terminated, one per file */
+
+/* Results: a JSON object to standard output with --json, else the text form. */
+void out_json(JsonBuilder *b); /* takes the builder's root; prints one line; frees it */
+/* A table for people: header and cells, columns aligned; right[i] != 0 aligns to the right. */
+struct out_table;
+struct out_table *out_table_new(const char *const *header, const int *right);
+void out_table_row(struct out_table *t, ...); /* one const char * per column */
+void out_table_print(struct out_table *t);    /* and frees */
+
+#endif

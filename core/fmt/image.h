@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * Disk images: a chain of formats over volumes, behind one asynchronous interface. Here the mapping state machine runs
+ * (docs/design/mapping.md): range locks, extent cache, validation, allocating writes, commit, flush phases, trims, drain,
+ * error policy. A device sees only this header.
+ */
+#ifndef FMT_IMAGE_H
+#define FMT_IMAGE_H
+
+#include <vhost/format.h>
+#include "blk/volume.h"
+
+struct fmt_image;
+struct fmt_queue;
+
+enum fmt_policy { FMT_REPORT, FMT_STOP, FMT_STOP_ENOSPC }; /* what a failed request does: error to the guest, or stop it */
+
+/* Resolves a reference of an image (backing, data file): the policy of whoever opens the chain. Returns an attached
+ * volume and the name of its format. */
+typedef int fmt_resolve_fn(void *ctx, const struct vh_ref *ref, int read_only, struct blk_vol **vol, char format[32],
+			   struct vh_err *e);
+
+struct fmt_spec {
+	struct blk_vol *vol; /* reference taken over, also on failure */
+	const struct vh_format_ops *ops;
+	const struct vh_opts *opts; /* of ops->open_options; may be NULL */
+	int read_only;
+	fmt_resolve_fn *resolve; /* NULL: any reference is refused */
+	void *resolve_ctx;
+	const char *label;
+	enum fmt_policy on_read_error, on_write_error;
+	/* [any] Called when a policy stops the guest; the request is kept and run again by fmt_resume(). May be NULL. */
+	void (*stopped)(void *ctx, const char *label, int error);
+	void *stopped_ctx;
+};
+
+struct fmt_info {
+	uint64_t bytes;
+	uint32_t logical_block, physical_block, min_io, opt_io;
+	uint32_t max_segments; /* 0: no limit */
+	uint32_t discard_gran;
+	int read_only, discard, zero; /* what requests make sense */
+	char serial[32], wwid[64];
+};
+
+struct fmt_io {
+	uint16_t op, flags; /* VH_READ ..., VH_REQ_FUA, VH_REQ_MAY_UNMAP */
+	uint32_t niov;
+	uint64_t off, len; /* bytes of the disk, any alignment, inside it (else -EINVAL) */
+	const struct iovec *iov;
+	void (*done)(struct fmt_io *io, int result); /* [queue] never from within fmt_submit */
+	uint64_t priv[40]; /* the core's */
+};
+
+int fmt_open(const struct fmt_spec *s, struct fmt_image **out, struct vh_err *e); /* [main] may block */
+void fmt_close(struct fmt_image *i); /* [main] queues closed; flushes, closes the chain and its volumes; may block */
+void fmt_get_info(const struct fmt_image *i, struct fmt_info *out);
+/* [main], the loop not running, or in loop_call. depth: most fmt_io in flight. */
+int fmt_queue_open(struct fmt_image *i, struct vh_loop *l, uint32_t depth, struct fmt_queue **out, struct vh_err *e);
+void fmt_queue_close(struct fmt_queue *q); /* the same; nothing in flight */
+void fmt_submit(struct fmt_queue *q, struct fmt_io *io); /* [queue] */
+void fmt_kick(struct fmt_queue *q);                      /* [queue] sends what is gathered; may call done() */
+int fmt_poll(struct fmt_queue *q);                       /* [queue] completions found without a system call */
+/* [main] Stops intake on all queues and waits until nothing is in flight; requests submitted meanwhile wait. Nests. */
+void fmt_drain_begin(struct fmt_image *i);
+void fmt_drain_end(struct fmt_image *i);
+void fmt_resume(struct fmt_image *i); /* [any] runs again what an error policy kept */
+int fmt_flush(struct fmt_image *i, struct vh_err *e);                   /* [main] blocking, durable when it returns */
+int fmt_resize(struct fmt_image *i, uint64_t bytes, struct vh_err *e);  /* [main] drains; tells the listener */
+void fmt_listen(struct fmt_image *i, void (*fn)(void *ctx, uint64_t bytes), void *ctx); /* size changes, [any] */
+/* Blocking access for commands (upload, download, convert). [main] */
+int fmt_pread(struct fmt_image *i, void *buf, uint64_t len, uint64_t off, struct vh_err *e);
+int fmt_pwrite(struct fmt_image *i, const void *buf, uint64_t len, uint64_t off, struct vh_err *e);
+/* The extents of [off, off+len) merged over the chain: fn(ctx, off, len, VH_EXT_*, depth in the chain, volume address). */
+int fmt_report(struct fmt_image *i, uint64_t off, uint64_t len,
+	       int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
+	       struct vh_err *e);
+/* Counters for tests and `vhost vm stats`. */
+struct fmt_stats { uint64_t ops[6], bytes[6], errors, map_calls, commits, cache_hits, flushes; };
+void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* A whole machine: VM, devices, boot image, disks, NICs, its loops and its life: start, pause, reset, power off. */
+#ifndef MACH_MACH_H
+#define MACH_MACH_H
+
+#include "boot/boot.h"
+#include "dev/platform.h"
+#include "dev/virtio.h"
+#include "net/port.h"
+#include "store/store.h"
+#include "util/loop.h"
+
+struct mach;
+enum mach_reboot { MACH_REBOOT_RESET, MACH_REBOOT_EXIT, MACH_REBOOT_HALT };
+struct mach_nic { const char *type; struct kvs options; uint8_t mac[6]; int have_mac; unsigned queues; uint16_t mtu; };
+struct mach_config {
+	const char *name;
+	unsigned cpus;
+	struct mem_config mem;
+	const int *pin;
+	struct boot_config boot;
+	const struct kvs *disks; unsigned n_disks;
+	const struct mach_nic *nics; unsigned n_nics;
+	int rng, balloon, console; /* virtio-console instead of nothing */
+	enum mach_reboot on_reboot;
+	unsigned io_threads; /* 0: min(cpus, host cores) */
+	void (*serial_out)(void *ctx, const void *data, size_t len); void *serial_ctx;
+	int console_in, console_out; /* fds of the virtio console or -1 */
+	/* [main loop] state changes: "starting", "running", "paused", "stopping", "stopped"; reason text */
+	void (*changed)(void *ctx, const char *state, const char *reason); void *changed_ctx;
+};
+enum mach_state { MACH_NEW, MACH_RUNNING, MACH_PAUSED, MACH_IO_ERROR, MACH_STOPPED };
+/* Everything that can be refused is refused here; kernel objects are made; loads plugins in parallel with KVM's set-up. */
+int mach_new(const struct mach_config *c, struct vh_loop *main_loop, struct mach **out, struct vh_err *e);
+int mach_start(struct mach *m, struct vh_err *e);  /* [main] */
+void mach_power_button(struct mach *m);             /* [main] */
+void mach_quit(struct mach *m, int status, const char *reason); /* [main] power off now; loop_stop(main_loop) when down */
+int mach_pause(struct mach *m, struct vh_err *e);
+int mach_resume(struct mach *m, struct vh_err *e);
+int mach_reset(struct mach *m, struct vh_err *e);
+enum mach_state mach_get_state(const struct mach *m);
+int mach_exit_status(const struct mach *m);
+const struct vh_err *mach_error(const struct mach *m); /* why it ended, when status is 1 */
+struct serial *mach_serial(struct mach *m);
+struct vm *mach_vm(struct mach *m);
+struct virtio_dev *mach_balloon(struct mach *m);
+unsigned mach_disks(struct mach *m); struct disk *mach_disk(struct mach *m, unsigned i);
+unsigned mach_nics(struct mach *m); struct net_port *mach_nic(struct mach *m, unsigned i);
+void mach_free(struct mach *m); /* flushes and closes everything */
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* A NIC's host side: a net plugin's port with its fds set up (header size, offloads, queues on and off). */
+#ifndef NET_PORT_H
+#define NET_PORT_H
+
+#include <vhost/net.h>
+#include "util/err.h"
+
+struct net_port;
+struct net_config {
+	const struct vh_net_ops *ops;
+	const struct vh_opts *opts;
+	unsigned pairs;
+	uint8_t mac[6];
+	uint16_t mtu;        /* 0: the backend's */
+	uint64_t offload;    /* VH_NET_* wanted */
+	const char *ifname;  /* or NULL */
+	const char *vm;      /* the VM's name, for the owner tag */
+	unsigned index;      /* of the NIC in its VM */
+	const char *state;   /* the VM's state folder */
+};
+int net_port_open(const struct net_config *c, struct net_port **out, struct vh_err *e); /* [main] */
+void net_port_close(struct net_port *p);
+const struct vh_net_info *net_port_info(const struct net_port *p); /* offload: what the fds really can */
+int net_port_fd(const struct net_port *p, unsigned pair); /* non-blocking, IFF_VNET_HDR with 12-byte headers */
+int net_port_set_offload(struct net_port *p, uint64_t offload); /* what the guest can receive; TUNSETOFFLOAD */
+int net_port_set_pairs(struct net_port *p, unsigned active);    /* TUNSETQUEUE attach/detach */
+int net_port_set_link(struct net_port *p, int up, struct vh_err *e);
+int net_port_set_filter(struct net_port *p, const struct vh_net_filter *f, struct vh_err *e);
+int net_port_plan(const struct net_config *c, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
+/* Removes what dead VMs left, in every loaded net plugin that can; run at the start of commands that make ports. */
+int net_gc(const struct vh_net_ops *ops, vh_net_gc_fn *fn, void *ctx, struct vh_err *e);
+/* 02:... from the VM's name and the NIC's index: the same at every start. */
+void net_mac_derive(const char *vm, unsigned index, uint8_t mac[6]);
+/* Owner tags: "vhost:NAME:PID:STARTTIME:INDEX" (STARTTIME from /proc/PID/stat, so that pids may be reused). */
+char *net_owner_tag(const char *vm, unsigned index);
+int net_owner_alive(void *unused, const char *owner);
+
+#endif
