@@ -13,22 +13,33 @@
 
 struct mach;
 enum mach_reboot { MACH_REBOOT_RESET, MACH_REBOOT_EXIT, MACH_REBOOT_HALT };
-struct mach_nic { const char *type; struct kvs options; uint8_t mac[6]; int have_mac; unsigned queues; uint16_t mtu; };
+struct mach_nic {
+	const char *type, *ifname; /* ifname NULL: the kernel's next vnetN */
+	struct kvs options;        /* the plugin's own */
+	uint8_t mac[6];
+	int have_mac; /* else derived from the VM's name and the index */
+	unsigned queues;
+	uint16_t mtu;
+};
 struct mach_config {
 	const char *name;
+	const char *state_dir; /* the VM's folder of running state */
 	unsigned cpus;
 	struct mem_config mem;
 	const int *pin;
 	struct boot_config boot;
-	const struct kvs *disks; unsigned n_disks;
-	const struct mach_nic *nics; unsigned n_nics;
+	const struct kvs *disks;
+	const struct mach_nic *nics;
+	unsigned n_disks, n_nics;
 	int rng, balloon, console; /* virtio-console instead of nothing */
 	enum mach_reboot on_reboot;
 	unsigned io_threads; /* 0: min(cpus, host cores) */
-	void (*serial_out)(void *ctx, const void *data, size_t len); void *serial_ctx;
+	void (*serial_out)(void *ctx, const void *data, size_t len);
+	void *serial_ctx;
 	int console_in, console_out; /* fds of the virtio console or -1 */
-	/* [main loop] state changes: "starting", "running", "paused", "stopping", "stopped"; reason text */
-	void (*changed)(void *ctx, const char *state, const char *reason); void *changed_ctx;
+	/* [main loop] state changes: "running", "paused", "io-error", "reset", "stopped"; reason: text or NULL */
+	void (*changed)(void *ctx, const char *state, const char *reason);
+	void *changed_ctx;
 };
 enum mach_state { MACH_NEW, MACH_RUNNING, MACH_PAUSED, MACH_IO_ERROR, MACH_STOPPED };
 /* Everything that can be refused is refused here; kernel objects are made; loads plugins in parallel with KVM's set-up. */
@@ -42,11 +53,14 @@ int mach_reset(struct mach *m, struct vh_err *e);
 enum mach_state mach_get_state(const struct mach *m);
 int mach_exit_status(const struct mach *m);
 const struct vh_err *mach_error(const struct mach *m); /* why it ended, when status is 1 */
+const char *mach_name(const struct mach *m);
 struct serial *mach_serial(struct mach *m);
 struct vm *mach_vm(struct mach *m);
 struct virtio_dev *mach_balloon(struct mach *m);
-unsigned mach_disks(struct mach *m); struct disk *mach_disk(struct mach *m, unsigned i);
-unsigned mach_nics(struct mach *m); struct net_port *mach_nic(struct mach *m, unsigned i);
+unsigned mach_disks(struct mach *m);
+struct disk *mach_disk(struct mach *m, unsigned i);
+unsigned mach_nics(struct mach *m);
+struct net_port *mach_port(struct mach *m, unsigned i);
 void mach_free(struct mach *m); /* flushes and closes everything */
 
 #endif
