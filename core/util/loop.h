@@ -15,7 +15,8 @@ int loop_new(const char *name, struct vh_loop **out, struct vh_err *e); /* [any]
 /* Starts the loop's own thread (all signals blocked), or runs it in the calling one until loop_stop. */
 int loop_start(struct vh_loop *l, struct vh_err *e);
 void loop_run(struct vh_loop *l);
-void loop_stop(struct vh_loop *l); /* [any] ends after the turn; joins the thread when called from another */
+/* [any] Ends after the turn, or as soon as loop_run() begins; joins the loop's own thread when called from another. */
+void loop_stop(struct vh_loop *l);
 void loop_free(struct vh_loop *l); /* stopped; posted tasks that did not run are dropped */
 int loop_tid(struct vh_loop *l);   /* of its thread, for pinning; 0: not running */
 
@@ -32,8 +33,20 @@ uint64_t loop_now(struct vh_loop *l);
 int loop_is_current(struct vh_loop *l);
 extern const struct vh_loop_ops loop_service;
 
-/* [queue] Runs t->fn once at the end of this turn (or of the turn that is running when called inside it). */
+/* loop_watch() event bit of the core: edge-triggered, so that an eventfd need not be read. */
+#define LOOP_EDGE 0x80000000u
+
+/* [queue] Runs t->fn once at the end of this turn (or of the turn that is running when called inside it). A task is
+ * used either with loop_post or with loop_defer. */
 void loop_defer(struct vh_loop *l, struct vh_task *t);
+
+/* [queue] Takes back a task that was posted or deferred and has not run; afterwards its memory may go. A foreign thread
+ * must not be posting it at the same time. */
+void loop_cancel(struct vh_loop *l, struct vh_task *t);
+
+/* [queue], or the loop does not run: one turn, nested in whatever the caller does, that sleeps for at most max_ns. For
+ * close paths which must wait for something that ends on this loop. */
+void loop_turn(struct vh_loop *l, uint64_t max_ns);
 
 /* [any but the loop's own thread] Runs fn(ctx) on the loop and waits for it. On a loop that does not run: inline. */
 void loop_call(struct vh_loop *l, void (*fn)(void *ctx), void *ctx);
@@ -42,7 +55,7 @@ void loop_call(struct vh_loop *l, void (*fn)(void *ctx), void *ctx);
  * Busy polling before sleeping, adaptive: the loop spins over its pollers for at most max_ns (0: never) as long as that
  * has paid lately. poll() does what it finds and returns how much that was, 0 for nothing. sleep(1) is called before the
  * loop blocks: it asks for notifications and returns 1 if work came meanwhile (then the loop does not block); sleep(0)
- * after it woke.
+ * after it woke (also when it was not asked to sleep before).
  */
 struct loop_poller {
 	int (*poll)(struct loop_poller *p);
