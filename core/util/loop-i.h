@@ -40,7 +40,9 @@ struct vh_loop {
 	pthread_cond_t cond;
 	struct loop_call_req *calls, **calls_tail;
 	struct vh_task call_task;
-	int running, has_thread, tid;
+	int running; /* 1: it runs, 2: a call runs inline */
+	int has_thread, tid;
+	unsigned runs; /* how often it began */
 	pthread_t thread;
 	char name[16];
 };

@@ -332,6 +332,7 @@ void loop_run(struct vh_loop *l)
 	while (l->running == 2) /* somebody's call runs inline */
 		pthread_cond_wait(&l->cond, &l->lock);
 	l->running = 1;
+	l->runs++;
 	l->tid = (int)syscall(SYS_gettid);
 	pthread_cond_broadcast(&l->cond);
 	pthread_mutex_unlock(&l->lock);
@@ -364,6 +365,7 @@ int loop_start(struct vh_loop *l, struct vh_err *e)
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
+	unsigned runs;
 	int r;
 
 	pthread_mutex_lock(&l->lock);
@@ -377,6 +379,7 @@ int loop_start(struct vh_loop *l, struct vh_err *e)
 		pthread_join(l->thread, NULL);
 	l->has_thread = 0;
 	atomic_store(&l->stop, 0);
+	runs = l->runs;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	sigfillset(&all);
@@ -386,7 +389,7 @@ int loop_start(struct vh_loop *l, struct vh_err *e)
 	pthread_attr_destroy(&attr);
 	if (!r) {
 		l->has_thread = 1;
-		while (!l->running)
+		while (l->runs == runs)
 			pthread_cond_wait(&l->cond, &l->lock);
 	}
 	pthread_mutex_unlock(&l->lock);
