@@ -15,6 +15,10 @@
 #include "util/err.h"
 
 extern const struct vh_host plug_host; /* what plugins get */
+/* A layer adds its service (vh.io/1, vh.meta/1, vh.lower/1) before plugins of its kind are loaded; from one thread at a
+ * time. The same table again is no error; another one for the same id is -EEXIST. */
+int plug_service_register(const char *iid, const void *table);
+const void *plug_service(const char *iid); /* NULL: none */
 
 struct plug; /* one loaded file; lives until the process ends */
 
@@ -26,7 +30,7 @@ int plug_pool(const char *id, const struct vh_pool_ops **out, struct vh_err *e);
 int plug_format(const char *id, const struct vh_format_ops **out, struct vh_err *e);
 int plug_net(const char *id, const struct vh_net_ops **out, struct vh_err *e);
 int plug_filter(const char *id, const struct vh_filter_ops **out, struct vh_err *e);
-/* The copy of a volume's table of the host's size; cached per table. */
+/* The copy of a volume's table of the host's size; cached per table. NULL when it lacks info or close. */
 const struct vh_volume_ops *plug_volume_ops(const struct vh_volume_ops *theirs);
 /* Calls fini() of everything loaded, when no object is open any more. */
 void plug_fini(void);

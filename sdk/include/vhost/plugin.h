@@ -40,7 +40,8 @@ struct vh_plugin {
  * [main] The only exported symbol of a plugin, called once per process, before any other call, under a watchdog.
  * Must not block, start threads, open files, or change signals, locale, umask or working directory. `host` lives
  * as long as the process. On success returns 0 and sets *out to a struct that lives as long as the file is mapped;
- * else a negative errno: -EOPNOTSUPP when the host lacks a service that the plugin cannot do without.
+ * else a negative errno: -EOPNOTSUPP when the host lacks a service that the plugin cannot do without. A text is attached
+ * to such a failure by host->err(NULL, code, ...).
  */
 VH_EXPORT int vh_plugin_entry_v1(const struct vh_host *host, const struct vh_plugin **out);
 typedef int vh_plugin_entry_fn(const struct vh_host *host, const struct vh_plugin **out);
