@@ -12,7 +12,8 @@
 struct cmd_ctx {
 	const struct cmd *cmd;
 	const struct vh_opts *opts; /* of cmd->options, repeated ones in order */
-	char **args; unsigned n_args;
+	char **args; unsigned n_args; /* NULL-terminated */
+	unsigned n_free; /* so many of args, the last ones, are free options */
 	int json, verbose, quiet;
 };
 /* `vhost NOUN VERB ARGS`; short ones (run, doctor) have no noun. */
@@ -23,7 +24,7 @@ struct cmd {
 	const char *help;      /* more, or NULL */
 	vh_schema options;
 	int (*run)(struct cmd_ctx *c, struct vh_err *e); /* exit status >= 0, or negative errno with e set */
-	int free_options; /* unknown --x=y are handed on as cmd_ctx args "x=y" (plugin options) */
+	int free_options; /* unknown --x=y (or --x y) are handed on as cmd_ctx args "x=y", behind the others (plugin options) */
 };
 extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[], *const cmd_net[], *const cmd_vm[], *const cmd_run[],
 	*const cmd_doctor[]; /* NULL-terminated, one per file */
