@@ -62,7 +62,7 @@ struct vm_msi;
 int vm_msi_new(struct vm *v, struct vm_msi **out, struct vh_err *e);
 void vm_msi_free(struct vm_msi *m);
 int vm_msi_set(struct vm_msi *m, uint64_t addr, uint32_t data); /* programs the route; 0/0 when masked */
-int vm_msi_fd(const struct vm_msi *m);                          /* for devices and vhost-net */
+int vm_msi_fd(struct vm_msi *m);                         /* for devices and vhost-net */
 void vm_msi_signal(struct vm_msi *m);                           /* [any] one write(2) */
 /* Doorbells: a write of `len` (0: any) at an address signals fd instead of exiting to user space. */
 int vm_ioeventfd(struct vm *v, uint64_t addr, unsigned len, int pio, int fd, int add);
