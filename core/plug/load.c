@@ -10,6 +10,8 @@
 #include <link.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -129,6 +131,8 @@ void plug_file_close(struct plug_file *f)
 }
 
 /* ---- mapping and entry, on a thread of their own so that one that hangs can be given up ---- */
+
+static const char stage_mapping[] = "while it was being mapped (in a constructor of it or of one of its libraries)";
 
 struct attempt {
 	pthread_mutex_t lock;
@@ -318,7 +322,7 @@ static struct attempt *attempt_start(const struct plug_file *f, const struct vh_
 	pthread_cond_init(&a->cond, &ca);
 	pthread_condattr_destroy(&ca);
 	a->refs = 2;
-	a->stage = "while it was being mapped (in a constructor of it or of one of its libraries)";
+	a->stage = stage_mapping;
 	a->host = host;
 	a->path = strdup(f->path);
 	a->st = f->st;
@@ -334,6 +338,25 @@ static struct attempt *attempt_start(const struct plug_file *f, const struct vh_
 	}
 	pthread_detach(t);
 	return a;
+}
+
+/*
+ * A constructor that hangs keeps the dynamic linker's lock, which exit() takes as its very last step: the process would
+ * never end. Registered before everything else, so that it runs after all other exit handlers.
+ */
+static int linker_stuck;
+
+static void leave_anyway(int status, void *unused)
+{
+	if (!__atomic_load_n(&linker_stuck, __ATOMIC_RELAXED))
+		return;
+	fflush(NULL);
+	_exit(status);
+}
+
+__attribute__((constructor)) static void watch_exit(void)
+{
+	on_exit(leave_anyway, NULL);
 }
 
 static int attempt_wait(struct attempt *a, struct vh_err *e)
@@ -352,6 +375,8 @@ static int attempt_wait(struct attempt *a, struct vh_err *e)
 	while (!a->done && r != ETIMEDOUT)
 		r = pthread_cond_timedwait(&a->cond, &a->lock, &until);
 	if (!a->done) {
+		if (a->stage == stage_mapping)
+			__atomic_store_n(&linker_stuck, 1, __ATOMIC_RELAXED);
 		r = err_set(e, -ETIMEDOUT, "it hung for %.1f s %s", (double)plug_load_timeout_ms / 1000, a->stage);
 		err_remedy(e, "report it to the plugin's author; the thread is left behind");
 	} else {
