@@ -317,6 +317,8 @@ static int run_command(struct line *l, struct vh_err *e)
 	r = l->cmd->run(&ctx, e);
 	if (r < 0 && !e->code)
 		err_set(e, r, "%s", g_strerror(-r));
+	if (r < 0 && e->status == EXIT_USAGE)
+		err_object(e, "%s", l->title);
 	optset_free(set);
 	return r;
 }

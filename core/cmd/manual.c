@@ -152,7 +152,7 @@ GString *help_bash(cmd_tables tables)
 		if (cli_find(tables, NULL, words[i]))
 			g_string_append_printf(s, "\t\t'%s ') n=2 ;;\n", words[i]);
 	g_string_append(s, "\t\tesac\n\tdone\n\t[[ $prev == = ]] && prev=${COMP_WORDS[COMP_CWORD-2]}\n"
-			   "\t[[ $cur == = ]] && cur=\n\tcase \"$cmd$prev'\" in\n");
+			   "\t[[ $cur == = ]] && cur=\n\tcase \"$cmd$prev\" in\n");
 	for (cmd_tables t = tables; *t; t++) {
 		for (const struct cmd *const *c = *t; *c; c++) {
 			g_autofree char *title = cmd_title(*c), *prefix = g_strdup_printf("\"%s \"'", title);
@@ -160,7 +160,7 @@ GString *help_bash(cmd_tables tables)
 			bash_values(s, prefix, (*c)->options);
 		}
 	}
-	bash_values(s, "*' '", cli_globals);
+	bash_values(s, "*'", cli_globals);
 	g_string_append(s, "\tesac\n\tif [[ -z $w && -z $files ]]; then\n\t\tcase $cmd in\n");
 	g_string_append_printf(s, "\t\t'') w='%s", all);
 	bash_options(s, cli_globals);
