@@ -16,7 +16,12 @@
 struct ctl_dir;
 int ctl_dir_claim(const char *name, struct ctl_dir **out, struct vh_err *e);
 const char *ctl_dir_path(const struct ctl_dir *d);
-void ctl_dir_release(struct ctl_dir *d); /* removes the folder */
+const char *ctl_dir_name(const struct ctl_dir *d);
+void ctl_dir_release(struct ctl_dir *d); /* removes the folder, unless a forked child calls it */
+/* [any] For readers, without touching the lock: 0 and the pid when a VM of that name runs; -ENOENT; -EACCES. */
+int ctl_dir_running(const char *name, int *pid);
+/* [any] Every name for which there is a folder, sorted; those of dead VMs as well. Ends early when fn returns not 0. */
+int ctl_dir_scan(int (*fn)(void *ctx, const char *name), void *ctx, struct vh_err *e);
 
 /*
  * `run --detach`: forks before any thread is made. In the parent returns 1 once the guest runs (*status 0) or the child has

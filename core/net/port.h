@@ -35,6 +35,8 @@ int net_gc(const struct vh_net_ops *ops, vh_net_gc_fn *fn, void *ctx, struct vh_
 void net_mac_derive(const char *vm, unsigned index, uint8_t mac[6]);
 /* Owner tags: "vhost:NAME:PID:STARTTIME:INDEX" (STARTTIME from /proc/PID/stat, so that pids may be reused). */
 char *net_owner_tag(const char *vm, unsigned index);
-int net_owner_alive(void *unused, const char *owner);
+int net_owner_alive(void *unused, const char *owner); /* 1 also for what is no tag */
+/* When a process started, in clock ticks since boot; -ESRCH: there is none, or only its zombie. */
+int net_proc_start(int pid, uint64_t *start);
 
 #endif
