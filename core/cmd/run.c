@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include "cmd/cmd.h"
 #include "cmd/run-options.h"
-#include "cmd/stdio.h"
+#include "cmd/console.h"
 #include "ctl/ctl.h"
 #include "plug/plug.h"
 #include "util/log.h"
@@ -250,7 +250,6 @@ static void clean_up(struct run *r)
 	if (r->console_fd >= 0)
 		close(r->console_fd);
 	ctl_privs_end();
-	plug_fini();
 	if (r->dir)
 		ctl_dir_release(r->dir);
 	run_spec_clear(&r->spec);

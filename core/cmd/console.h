@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /* A guest's console on this process's standard input and output, or in a file. */
-#ifndef CMD_STDIO_H
-#define CMD_STDIO_H
+#ifndef CMD_CONSOLE_H
+#define CMD_CONSOLE_H
 
 #include "util/err.h"
 #include "util/loop.h"

@@ -8,7 +8,7 @@
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
-#include "cmd/stdio.h"
+#include "cmd/console.h"
 #include "util/log.h"
 
 #define RING (256u << 10)
