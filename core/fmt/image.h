@@ -58,7 +58,8 @@ void fmt_close(struct fmt_image *i); /* [main] queues closed; flushes, closes th
 void fmt_get_info(const struct fmt_image *i, struct fmt_info *out);
 /* [main], the loop not running, or in loop_call. depth: most fmt_io in flight. */
 int fmt_queue_open(struct fmt_image *i, struct vh_loop *l, uint32_t depth, struct fmt_queue **out, struct vh_err *e);
-void fmt_queue_close(struct fmt_queue *q); /* the same; nothing in flight */
+/* The same; nothing in flight. What an error policy kept, or a drain held back, ends with -ECANCELED. */
+void fmt_queue_close(struct fmt_queue *q);
 void fmt_submit(struct fmt_queue *q, struct fmt_io *io); /* [queue] */
 void fmt_kick(struct fmt_queue *q);                      /* [queue] sends what is gathered; may call done() */
 int fmt_poll(struct fmt_queue *q);                       /* [queue] completions found without a system call */
@@ -76,6 +77,11 @@ int fmt_pwrite(struct fmt_image *i, const void *buf, uint64_t len, uint64_t off,
 int fmt_report(struct fmt_image *i, uint64_t off, uint64_t len,
 	       int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
 	       struct vh_err *e);
+/* Blocking access to a volume that is not open as an image, for calls of create(), inspect() and measure(). */
+struct vh_meta *fmt_meta_new(struct blk_vol *vol, int read_only); /* does not take the reference; NULL: no memory */
+void fmt_meta_free(struct vh_meta *m);
+/* Runs the format's check() on the drained image; -EOPNOTSUPP without one. [main] */
+int fmt_check(struct fmt_image *i, int repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e);
 /* Counters for tests and `vhost vm stats`. */
 struct fmt_stats { uint64_t ops[6], bytes[6], errors, map_calls, commits, cache_hits, flushes; };
 void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out);

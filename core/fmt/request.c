@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* One request as a state machine. Only its queue's thread steps it; docs/design/mapping.md draws it. */
+#include "fmt/impl.h"
+
+void req_error(struct req *r, int error)
+{
+	if (!r->error)
+		r->error = error;
+}
+
+static void finish(struct req *r)
+{
+	struct fmt_queue *q = r->q;
+	struct fmt_io *io = r->io;
+	int error = r->error;
+
+	if (r->locked)
+		shared_release(r);
+	if (r->excl)
+		excl_release(r);
+	for (int k = 0; k < BUF_KINDS; k++)
+		buf_put(r, k);
+	r->next = q->req_free;
+	q->req_free = r;
+	io_end(q, io, error);
+}
+
+static void escalate(struct req *r)
+{
+	uint64_t mask = r->q->image->layers[0]->info.unit - 1;
+
+	if (r->locked)
+		shared_release(r);
+	r->escalate = 0;
+	r->map.n = 0;
+	r->state = RS_LOCK;
+	excl_acquire(r, r->pos & ~mask, (r->end + mask) & ~mask);
+}
+
+/* The exclusive rounds: the answer to a map is there. */
+static void mapped(struct req *r, int res)
+{
+	if (res == -EOPNOTSUPP && r->op_map == VH_MAP_DISCARD) {
+		r->state = RS_END;
+		return;
+	}
+	if (res == -EOPNOTSUPP && r->op_map == VH_MAP_ZERO) { /* then zeros are written like anything else */
+		r->op_map = VH_MAP_WRITE;
+		return;
+	}
+	r->state = RS_DATA;
+	r->xi = r->xj = r->part = 0;
+	r->map_live = 0;
+	if (res < 0) {
+		r->map.n = 0;
+		req_error(r, res);
+		r->state = RS_END;
+		return;
+	}
+	for (uint32_t k = 0; k < r->map.n; k++)
+		r->map_live |= !!(r->ext[k].flags & VH_EXT_COMMIT);
+	if (r->map_live && excl_overlap(r)) {
+		layer_fault(r->q->image->layers[0], "an allocation overlaps one that is in flight");
+		req_error(r, -EIO);
+	}
+}
+
+/* 1: go on, 0: wait. */
+static int map_step(struct req *r)
+{
+	struct fmt_layer *l = r->q->image->layers[0];
+	uint64_t len = r->end - r->pos;
+	int res;
+
+	if (r->answered) {
+		r->answered = 0;
+		mapped(r, r->result);
+		return 1;
+	}
+	if (r->pos == r->end || r->error) {
+		r->state = RS_END;
+		return 1;
+	}
+	if (l->info.max_map && len > l->info.max_map)
+		len = l->info.max_map;
+	r->map = (struct vh_map){.op = r->op_map, .cap = FMT_WRITE_EXT, .pos = r->pos, .len = len, .ext = r->ext};
+	if (r->op_map == VH_MAP_ZERO && (r->io->flags & VH_REQ_MAY_UNMAP))
+		r->map.flags = VH_MAP_MAY_UNMAP;
+	res = req_map(r, l, &r->map);
+	if (res == 1)
+		return 0;
+	mapped(r, res);
+	return 1;
+}
+
+static int commit_step(struct req *r)
+{
+	int res = 0;
+
+	if (r->map_live) {
+		if (r->answered) {
+			r->answered = 0;
+			res = r->result;
+		} else {
+			res = req_commit(r, r->error ? (r->timed_out ? -ETIMEDOUT : r->error) : 0);
+			if (res == 1)
+				return 0;
+		}
+		r->map_live = 0;
+		pthread_mutex_lock(&r->q->image->excl_lock);
+		r->excl->map = NULL;
+		pthread_mutex_unlock(&r->q->image->excl_lock);
+	}
+	if (res < 0)
+		req_error(r, res);
+	if (!r->error && r->map.n) {
+		const struct vh_extent *x = &r->ext[r->map.n - 1];
+
+		r->pos = x->pos + x->len;
+	}
+	r->map.n = 0;
+	r->state = r->error ? RS_END : RS_MAP;
+	return 1;
+}
+
+/* Whether completion must wait for a flush of the image. */
+static int wants_flush(struct req *r)
+{
+	struct fmt_image *i = r->q->image;
+
+	if (r->error || !(r->io->flags & VH_REQ_FUA) || (r->op != VH_WRITE && r->op != VH_ZERO))
+		return 0;
+	if (r->excl)
+		return 1;
+	/* Overwritten in place and durable there, but is the mapping? */
+	return i->layers[0]->ops->flush && __atomic_load_n(&i->commit_seq, __ATOMIC_SEQ_CST) !=
+						   __atomic_load_n(&i->flushed_seq, __ATOMIC_SEQ_CST);
+}
+
+static void end_step(struct req *r)
+{
+	if (!wants_flush(r)) {
+		finish(r);
+		return;
+	}
+	if (r->locked)
+		shared_release(r);
+	if (r->excl)
+		excl_release(r);
+	flush_begin(r);
+}
+
+void req_step(struct req *r)
+{
+	while (!r->waiting) {
+		switch (r->state) {
+		case RS_LOCK:
+			if (!r->locked)
+				return;
+			r->state = r->op == VH_READ ? RS_READ : RS_WRITE;
+			break;
+		case RS_READ:
+			if (!reader_step(r) || r->nsubs)
+				return;
+			finish(r);
+			return;
+		case RS_WRITE:
+			if (!write_pure_step(r) || r->nsubs)
+				return;
+			if (!r->error && r->escalate) {
+				escalate(r);
+				return;
+			}
+			end_step(r);
+			return;
+		case RS_MAP:
+			if (!map_step(r))
+				return;
+			break;
+		case RS_DATA:
+			if (!write_data_step(r) || r->nsubs)
+				return;
+			buf_put(r, BUF_FILL);
+			buf_put(r, BUF_DECODE);
+			r->state = RS_COMMIT;
+			break;
+		case RS_COMMIT:
+			if (!commit_step(r))
+				return;
+			break;
+		case RS_FLUSH:
+			flush_step(r);
+			return;
+		case RS_END:
+			if (r->phase != UINT32_MAX) { /* a flush has ended */
+				finish(r);
+				return;
+			}
+			end_step(r);
+			return;
+		}
+	}
+}
+
+int req_begin(struct fmt_queue *q, struct fmt_io *io)
+{
+	struct req *r = q->req_free;
+	struct fmt_layer *l = q->image->layers[0];
+
+	if (r)
+		q->req_free = r->next;
+	else if (q->nreqs < q->depth)
+		r = &q->reqs[q->nreqs++];
+	else
+		return 0;
+	r->q = q;
+	r->io = io;
+	r->op = io->op;
+	r->state = RS_LOCK;
+	r->nsubs = 0;
+	r->error = r->waiting = r->answered = r->locked = r->escalate = r->timed_out = r->zero_src = r->own_busy = 0;
+	r->map_live = r->more_phases = 0;
+	r->excl = NULL;
+	r->pos = io->off;
+	r->end = io->off + io->len;
+	r->run.vq = NULL;
+	r->map.n = 0;
+	r->phase = UINT32_MAX;
+	if (io->op == VH_READ || io->op == VH_WRITE)
+		vec_init(&r->v, io->iov, io->niov, io->len);
+	if (load_relaxed(&l->faulted)) {
+		r->error = -EIO;
+		finish(r);
+		return 1;
+	}
+	switch (io->op) {
+	case VH_READ:
+		reader_init(&r->rd, 0, io->off, io->len, &r->v);
+		/* fall through */
+	case VH_WRITE:
+		r->op_map = VH_MAP_WRITE;
+		if (shared_acquire(r, r->pos, r->end))
+			req_step(r);
+		break;
+	case VH_FLUSH:
+		flush_begin(r);
+		break;
+	default:
+		r->zero_src = 1;
+		r->op_map = io->op == VH_DISCARD ? VH_MAP_DISCARD : l->info.caps & VH_FMT_ZERO ? VH_MAP_ZERO : VH_MAP_WRITE;
+		escalate(r);
+	}
+	return 1;
+}

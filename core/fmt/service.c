@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * Blocking access for commands. A flat disk is its volume; any other goes through a queue of the image's own, with a loop
+ * of its own, made on first use, so that commands obey the same locks as guests.
+ */
+#include "fmt/impl.h"
+
+struct wait_io {
+	struct fmt_io io;
+	struct fmt_queue *q;
+	struct iovec iov;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	int done, result;
+};
+
+static void wait_done(struct fmt_io *io, int result)
+{
+	struct wait_io *w = container_of(io, struct wait_io, io);
+
+	pthread_mutex_lock(&w->lock);
+	w->done = 1;
+	w->result = result;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void wait_submit(void *ctx)
+{
+	struct wait_io *w = ctx;
+
+	fmt_submit(w->q, &w->io);
+}
+
+/* service_lock is held. */
+static int service_open(struct fmt_image *i, struct vh_err *e)
+{
+	int r;
+
+	if (i->service_queue)
+		return 0;
+	r = loop_new("fmt-service", &i->service_loop, e);
+	if (r < 0)
+		return r;
+	r = queue_open(i, i->service_loop, 2, 1, &i->service_queue, e);
+	if (r >= 0)
+		r = loop_start(i->service_loop, e);
+	if (r < 0) {
+		fmt_queue_close(i->service_queue);
+		loop_free(i->service_loop);
+		i->service_queue = NULL;
+		i->service_loop = NULL;
+	}
+	return r;
+}
+
+void service_close(struct fmt_image *i)
+{
+	if (!i->service_loop)
+		return;
+	loop_stop(i->service_loop);
+	fmt_queue_close(i->service_queue);
+	loop_free(i->service_loop);
+	i->service_queue = NULL;
+	i->service_loop = NULL;
+}
+
+static int blocking(struct fmt_image *i, uint16_t op, void *buf, uint64_t len, uint64_t off, const char *verb, struct vh_err *e)
+{
+	struct wait_io w = {.io = {.op = op, .niov = buf ? 1 : 0, .off = off, .len = len, .iov = &w.iov, .done = wait_done},
+			    .iov = {buf, len}};
+	int r;
+
+	pthread_mutex_lock(&i->service_lock);
+	r = service_open(i, e);
+	if (r >= 0) {
+		pthread_mutex_init(&w.lock, NULL);
+		pthread_cond_init(&w.cond, NULL);
+		w.q = i->service_queue;
+		loop_call(i->service_loop, wait_submit, &w);
+		pthread_mutex_lock(&w.lock);
+		while (!w.done)
+			pthread_cond_wait(&w.cond, &w.lock);
+		pthread_mutex_unlock(&w.lock);
+		pthread_mutex_destroy(&w.lock);
+		pthread_cond_destroy(&w.cond);
+		r = w.result;
+		if (r < 0)
+			err_set(e, r, "%s %llu bytes at %llu: %s%s", verb, (unsigned long long)len, (unsigned long long)off,
+				strerror(-r), i->layers[0]->faulted ? " (the format's plugin is faulty)" : "");
+	}
+	pthread_mutex_unlock(&i->service_lock);
+	if (r < 0)
+		err_object(e, "image %s", i->label);
+	return r;
+}
+
+static int outside(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_err *e)
+{
+	uint64_t bytes = load_relaxed(&i->bytes);
+
+	if (off <= bytes && len <= bytes - off)
+		return 0;
+	return err_set(e, -EINVAL, "%llu bytes at %llu lie outside the disk of %llu bytes", (unsigned long long)len,
+		       (unsigned long long)off, (unsigned long long)bytes);
+}
+
+int fmt_pread(struct fmt_image *i, void *buf, uint64_t len, uint64_t off, struct vh_err *e)
+{
+	int r = outside(i, len, off, e);
+
+	if (r < 0)
+		return r;
+	if (i->flat)
+		return blk_read(i->layers[0]->vols[i->flat_vol], buf, len, off + i->flat_addr, e);
+	return blocking(i, VH_READ, buf, len, off, "reading", e);
+}
+
+int fmt_pwrite(struct fmt_image *i, const void *buf, uint64_t len, uint64_t off, struct vh_err *e)
+{
+	int r = outside(i, len, off, e);
+
+	if (r < 0)
+		return r;
+	if (i->read_only)
+		return err_set(e, -EROFS, "image %s is read-only", i->label);
+	if (i->flat)
+		return blk_write(i->layers[0]->vols[i->flat_vol], buf, len, off + i->flat_addr, e);
+	return blocking(i, VH_WRITE, (void *)(uintptr_t)buf, len, off, "writing", e);
+}
+
+int fmt_flush(struct fmt_image *i, struct vh_err *e)
+{
+	if (i->read_only)
+		return 0;
+	if (i->flat)
+		return blk_flush(i->layers[0]->vols[i->flat_vol], e);
+	return blocking(i, VH_FLUSH, NULL, 0, 0, "flushing", e);
+}
+
+struct report_call {
+	struct meta_item item;
+	struct fmt_layer *l;
+	struct vh_map *m;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	int done, result;
+};
+
+static void report_on_worker(struct meta_item *item)
+{
+	struct report_call *c = container_of(item, struct report_call, item);
+	int r = meta_map(c->l, c->m, 0);
+
+	pthread_mutex_lock(&c->lock);
+	c->result = r;
+	c->done = 1;
+	pthread_cond_signal(&c->cond);
+	pthread_mutex_unlock(&c->lock);
+}
+
+int layer_report(struct fmt_layer *l, struct vh_map *m)
+{
+	struct report_call c = {.item.fn = report_on_worker, .l = l, .m = m};
+
+	pthread_mutex_init(&c.lock, NULL);
+	pthread_cond_init(&c.cond, NULL);
+	meta_submit(&l->sched, &c.item, META_MAP);
+	pthread_mutex_lock(&c.lock);
+	while (!c.done)
+		pthread_cond_wait(&c.cond, &c.lock);
+	pthread_mutex_unlock(&c.lock);
+	pthread_mutex_destroy(&c.lock);
+	pthread_cond_destroy(&c.cond);
+	return c.result;
+}
+
+/* Joins neighbours before they are told. */
+struct report {
+	int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr);
+	void *ctx;
+	uint64_t off, len, addr;
+	uint32_t type, depth;
+};
+
+static int report_add(struct report *p, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr)
+{
+	int r = 0;
+
+	if (p->len && p->type == type && p->depth == depth && (type != VH_EXT_DATA || p->addr + p->len == addr) &&
+	    type != VH_EXT_COMPRESSED) {
+		p->len += len;
+		return 0;
+	}
+	if (p->len)
+		r = p->fn(p->ctx, p->off, p->len, p->type, p->depth, p->addr);
+	p->off = off;
+	p->len = len;
+	p->type = type;
+	p->depth = depth;
+	p->addr = addr;
+	return r;
+}
+
+int fmt_report(struct fmt_image *i, uint64_t off, uint64_t len,
+	       int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
+	       struct vh_err *e)
+{
+	struct report p = {.fn = fn, .ctx = ctx};
+	uint64_t pos = off, end = off + len, win = end;
+	uint32_t depth = 0;
+	int r = outside(i, len, off, e);
+
+	while (r == 0 && pos < end) {
+		struct vh_extent ext[FMT_READ_EXT];
+		struct vh_map m = {.op = VH_MAP_REPORT, .cap = FMT_READ_EXT, .pos = pos, .len = win - pos, .ext = ext};
+		struct fmt_layer *l = i->layers[depth];
+
+		r = layer_report(l, &m);
+		if (r < 0)
+			return err_set(e, r, "image %s: format %s cannot say what is at %llu", i->label, l->ops->name,
+				       (unsigned long long)pos);
+		for (uint32_t k = 0; k < m.n && r == 0 && pos < win; k++) {
+			const struct vh_extent *x = &ext[k];
+			uint64_t n = x->pos + x->len < win ? x->pos + x->len - pos : win - pos, below;
+
+			if (x->type != VH_EXT_BACKING) {
+				r = report_add(&p, pos, n, x->type, depth,
+					       x->type == VH_EXT_DATA || x->type == VH_EXT_COMPRESSED ? x->addr : 0);
+				pos += n;
+				continue;
+			}
+			below = depth + 1 < i->nlayers ? i->layers[depth + 1]->info.bytes : 0;
+			if (pos >= below) {
+				r = report_add(&p, pos, n, VH_EXT_ZERO, depth, 0);
+				pos += n;
+				continue;
+			}
+			win = pos + (n < below - pos ? n : below - pos);
+			depth++;
+			break;
+		}
+		if (pos == win) {
+			depth = 0;
+			win = end;
+		}
+	}
+	if (r == 0 && p.len)
+		r = fn(ctx, p.off, p.len, p.type, p.depth, p.addr);
+	return r;
+}
