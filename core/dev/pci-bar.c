@@ -35,8 +35,13 @@ void pci_window_init(struct pci_host *h)
 	h->win_size = size;
 }
 
-void pci_window64(const struct pci_host *h, uint64_t *base, uint64_t *size)
+void pci_window64(const struct pci_host *host, uint64_t *base, uint64_t *size)
 {
+	struct pci_host *h = (struct pci_host *)host; /* placing late is nothing that callers see */
+
+	pthread_mutex_lock(&h->lock);
+	pci_place_all(h);
+	pthread_mutex_unlock(&h->lock);
 	*base = h->win_base;
 	*size = h->win_size;
 }

@@ -21,6 +21,7 @@ struct pci_host {
 	uint32_t address;      /* 0xcf8; atomic */
 	uint8_t reset_control; /* 0xcf9; atomic */
 	uint64_t win_base, win_size;
+	int placed; /* the window is known, BARs have addresses */
 	int bar_waits; /* some BAR could not be mapped because another was in the way */
 
 	pthread_mutex_t irq_lock; /* what follows, and the devices' intx and irq_level */
@@ -49,6 +50,8 @@ static inline void pci_put32(uint8_t *p, uint32_t v)
 	pci_put16(p, v & 0xffff);
 	pci_put16(p + 2, v >> 16);
 }
+
+void pci_place_all(struct pci_host *h); /* pci.c; the host's lock is held */
 
 /* pci-bar.c; the host's lock is held */
 void pci_window_init(struct pci_host *h);

@@ -59,6 +59,7 @@ void pci_config_read(struct pci_host *h, unsigned devfn, unsigned off, void *dat
 
 	memset(data, 0xff, len);
 	pthread_mutex_lock(&h->lock);
+	pci_place_all(h);
 	d = devfn < 256 ? h->dev[devfn] : NULL;
 	if (d && off < 4096 && len <= 4096 - off) {
 		if (d->config_read)
@@ -77,6 +78,7 @@ void pci_config_write(struct pci_host *h, unsigned devfn, unsigned off, const vo
 	struct pci_dev *d;
 
 	pthread_mutex_lock(&h->lock);
+	pci_place_all(h);
 	d = devfn < 256 ? h->dev[devfn] : NULL;
 	if (!d || off >= 4096 || len > 4096 - off)
 		goto out;
@@ -176,6 +178,30 @@ static void cf8_write(void *ctx, uint64_t off, const void *data, unsigned len)
 
 static const struct bus_ops cf8_ops = {cf8_read, cf8_write};
 
+/* Under the lock. Where the 64-bit window lies follows from the CPU's address bits, which KVM's set-up finds out at its
+ * leisure: devices of the start are placed when somebody first wants to see where they are. */
+void pci_place_all(struct pci_host *h)
+{
+	if (h->placed)
+		return;
+	h->placed = 1;
+	pci_window_init(h);
+	for (unsigned i = 0; i < 256; i++) {
+		ERR_AUTO(e);
+		struct pci_dev *d = h->dev[i];
+
+		if (!d)
+			continue;
+		if (pci_bar_place(h, d, &e)) {
+			log_error("pci", "%s", e.cause ? e.cause : "a device cannot be placed");
+			h->dev[i] = NULL;
+			continue;
+		}
+		pci_bar_home(d);
+		pci_bar_update(d);
+	}
+}
+
 /* Slots first, then further functions of slots that have a function 0. */
 static int free_devfn(struct pci_host *h)
 {
@@ -221,13 +247,15 @@ int pci_add(struct pci_host *h, struct pci_dev *d, int devfn, struct vh_err *e)
 	d->intx = d->irq_level = d->intx_off = 0;
 	if (d->cap_end > 0x40 || d->n_msix) /* plain bridges have no interrupt of their own */
 		d->config[PCI_INTERRUPT_PIN] = (uint8_t)((devfn & 3) + 1);
-	r = pci_bar_place(h, d, e);
+	r = h->placed ? pci_bar_place(h, d, e) : 0;
 	if (r)
 		goto out;
 	h->dev[devfn] = d;
 	mark_multifunction(h, (unsigned)devfn >> 3);
-	pci_bar_home(d);
-	pci_bar_update(d);
+	if (h->placed) {
+		pci_bar_home(d);
+		pci_bar_update(d);
+	}
 out:
 	pthread_mutex_unlock(&h->lock);
 	return r;
@@ -256,6 +284,9 @@ void pci_remove(struct pci_host *h, struct pci_dev *d)
 
 void pci_host_reset(struct pci_host *h)
 {
+	pthread_mutex_lock(&h->lock);
+	pci_place_all(h);
+	pthread_mutex_unlock(&h->lock);
 	for (unsigned i = 0; i < 256; i++) {
 		struct pci_dev *d = h->dev[i]; /* [main] alone changes dev[] */
 
@@ -288,7 +319,6 @@ int pci_host_new(struct vm *v, struct pci_host **out, struct vh_err *e)
 	h->vm = v;
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_mutex_init(&h->irq_lock, NULL);
-	pci_window_init(h);
 	h->ecam = (struct bus_region){PCI_ECAM_BASE, PCI_ECAM_SIZE, &ecam_ops, h};
 	h->cf8 = (struct bus_region){0xcf8, 8, &cf8_ops, h};
 	r = bus_add(vm_mmio(v), &h->ecam);

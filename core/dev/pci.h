@@ -69,7 +69,8 @@ struct pci_dev {
 
 int pci_host_new(struct vm *v, struct pci_host **out, struct vh_err *e); /* with MCH 00:00.0 and ICH9 LPC 00:1f.0 */
 void pci_host_free(struct pci_host *h);                                  /* [main] every other device was removed */
-/* [main] devfn -1: next free; BARs get addresses and memory decode is on. The caller has filled in config, bar[] and
+/* [main] devfn -1: next free; BARs get addresses and memory decode is on, at the latest when the
+ * guest or pci_window64 looks. The caller has filled in config, bar[] and
  * hooks; d outlives its pci_remove. */
 int pci_add(struct pci_host *h, struct pci_dev *d, int devfn, struct vh_err *e);
 /* [main] The guest sees it no more: on return no handler of it runs or will. It may still interrupt. */
@@ -92,7 +93,8 @@ void pci_bar_write(struct pci_dev *d, unsigned bar, uint64_t off, const void *da
 /* [any] Configuration space, as ECAM makes it. */
 void pci_config_read(struct pci_host *h, unsigned devfn, unsigned off, void *data, unsigned len);
 void pci_config_write(struct pci_host *h, unsigned devfn, unsigned off, const void *data, unsigned len);
-/* The 64-bit window that ACPI's _CRS shows; size 0: none (64-bit BARs are below 4 GiB then). */
+/* The 64-bit window that ACPI's _CRS shows; size 0: none (64-bit BARs are below 4 GiB then). The first call waits for KVM's
+ * set-up (vm_phys_bits); pci_host_new and pci_add do not. */
 void pci_window64(const struct pci_host *h, uint64_t *base, uint64_t *size);
 /* The IOAPIC pin of a slot's interrupt pin (0: INTA), for _PRT. Level, active low, as PIRQ E-H (slots 0-24) or A-D. */
 unsigned pci_intx_gsi(unsigned slot, unsigned pin);

@@ -55,7 +55,7 @@ int vq_walk(struct virtqueue *q, struct vq_chain *c)
 	struct iovec *iov = c->iov;
 	unsigned n = 0, n_out = 0, i = c->head, count = q->size, left = count;
 	uint64_t out_len = 0, in_len = 0;
-	int writable = 0;
+	int writable = 0, indirect = 0;
 
 	for (;;) {
 		uint64_t addr, rest;
@@ -69,7 +69,7 @@ int vq_walk(struct virtqueue *q, struct vq_chain *c)
 		len = (uint32_t)rest;
 		flags = (uint32_t)(rest >> 32) & 0xffff;
 		if (__builtin_expect(flags & VRING_DESC_F_INDIRECT, 0)) {
-			if (!q->indirect || table != q->desc || flags & VRING_DESC_F_NEXT)
+			if (!q->indirect || indirect || flags & VRING_DESC_F_NEXT)
 				return vq_break(q, "an indirect descriptor where none may be");
 			count = len / sizeof(*table);
 			if (!count || len % sizeof(*table) || count > VQ_MAX_CHAIN)
@@ -77,6 +77,7 @@ int vq_walk(struct virtqueue *q, struct vq_chain *c)
 			table = mem_ptr(m, addr, len);
 			if (!table)
 				return vq_break(q, "an indirect table lies outside memory");
+			indirect = 1; /* by the address it cannot be told: it may be the ring's own table */
 			left = count;
 			i = 0;
 			continue;
