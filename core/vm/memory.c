@@ -228,6 +228,25 @@ int mem_release(struct mem *m, uint64_t gpa, uint64_t len)
 	return -EFAULT;
 }
 
+int mem_zero(struct mem *m, uint64_t gpa, uint64_t len)
+{
+	uint8_t *p = mem_ptr(m, gpa, len);
+	uint64_t page = impl(m)->page, head, tail;
+
+	if (!p)
+		return -EFAULT;
+	head = (page - gpa % page) % page;
+	if (head >= len || impl(m)->prealloc || mem_release(m, gpa, len) < 0) {
+		memset(p, 0, len);
+		return 0;
+	}
+	tail = (gpa + len) % page;
+	memset(p, 0, head);
+	if (tail < len - head + 1)
+		memset(p + len - tail, 0, tail);
+	return 0;
+}
+
 int mem_zero_all(struct mem *m)
 {
 	int r = release(impl(m), 0, impl(m)->map_bytes);

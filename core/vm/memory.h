@@ -40,6 +40,7 @@ static inline void *mem_ptr(const struct mem *m, uint64_t gpa, uint64_t len)
 }
 /* Gives pages back to the host (balloon, free page reporting); whole pages inside [gpa, gpa+len). */
 int mem_release(struct mem *m, uint64_t gpa, uint64_t len);
+int mem_zero(struct mem *m, uint64_t gpa, uint64_t len); /* reads as zeroes, untouched where whole pages are */
 int mem_zero_all(struct mem *m); /* reboot: back to untouched */
 uint64_t mem_resident(const struct mem *m);
 
