@@ -67,6 +67,9 @@ int fmt_poll(struct fmt_queue *q);                       /* [queue] completions 
 void fmt_drain_begin(struct fmt_image *i);
 void fmt_drain_end(struct fmt_image *i);
 void fmt_resume(struct fmt_image *i); /* [any] runs again what an error policy kept */
+/* [any] keep 0: no request is kept any more; those that are run again, and their errors are delivered. For a machine that is
+ * reset or goes down, where every request must end. */
+void fmt_keep(struct fmt_image *i, int keep);
 int fmt_flush(struct fmt_image *i, struct vh_err *e);                   /* [main] blocking, durable when it returns */
 int fmt_resize(struct fmt_image *i, uint64_t bytes, struct vh_err *e);  /* [main] drains; tells the listener */
 void fmt_listen(struct fmt_image *i, void (*fn)(void *ctx, uint64_t bytes), void *ctx); /* size changes, [any] */

@@ -305,6 +305,7 @@ struct fmt_image {
 	void (*stopped)(void *ctx, const char *label, int error);
 	void *stopped_ctx;
 	int is_stopped; /* atomic */
+	int no_keep;    /* atomic: fmt_keep(i, 0) */
 	int flat, flat_discard; /* as fmt_flat() found it */
 	uint32_t flat_vol;
 	uint64_t flat_addr;

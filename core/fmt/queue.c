@@ -86,7 +86,7 @@ static int keeps(const struct fmt_queue *q, const struct fmt_io *io, int error)
 {
 	enum fmt_policy p = io->op == VH_READ ? q->image->on_read_error : q->image->on_write_error;
 
-	return !q->service && error != -EINVAL && error != -ECANCELED &&
+	return !q->service && !__atomic_load_n(&q->image->no_keep, __ATOMIC_RELAXED) && error != -EINVAL && error != -ECANCELED &&
 	       (p == FMT_STOP || (p == FMT_STOP_ENOSPC && error == -ENOSPC));
 }
 
@@ -282,6 +282,13 @@ void fmt_resume(struct fmt_image *i)
 			note_push(q, &q->resume_note);
 	}
 	pthread_mutex_unlock(&i->lock);
+}
+
+void fmt_keep(struct fmt_image *i, int keep)
+{
+	__atomic_store_n(&i->no_keep, !keep, __ATOMIC_RELAXED);
+	if (!keep)
+		fmt_resume(i);
 }
 
 void queue_apply(struct fmt_queue *q)

@@ -139,6 +139,12 @@ void mach_power_button(struct mach *m)
 	platform_power_button(m->platform);
 }
 
+static void keep_requests(struct mach *m, int keep)
+{
+	for (unsigned i = 0; i < m->n_disks; i++)
+		fmt_keep(m->disks[i]->image, keep);
+}
+
 void mach_quit(struct mach *m, int status, const char *reason)
 {
 	if (m->state == MACH_STOPPED)
@@ -146,6 +152,7 @@ void mach_quit(struct mach *m, int status, const char *reason)
 	m->status = status;
 	if (m->started)
 		vm_stop(m->vm);
+	keep_requests(m, 0);
 	/* No vCPU runs any more. What the guest was told is written must be durable before we say that it is down. */
 	for (unsigned i = 0; i < m->n_disks; i++) {
 		ERR_AUTO(e);
@@ -210,13 +217,11 @@ int mach_reset(struct mach *m, struct vh_err *e)
 	pthread_mutex_lock(&m->lock);
 	m->pending &= ~(1u << VM_RESET | 1u << VM_TRIPLE_FAULT);
 	pthread_mutex_unlock(&m->lock);
-	if (m->io_stopped) {
-		/* Requests that a policy kept must end before their queues can be reset. */
-		m->io_stopped = 0;
-		for (unsigned i = 0; i < m->n_disks; i++)
-			fmt_resume(m->disks[i]->image);
-	}
+	/* Every request must end before its queue can be reset, those that a policy keeps as well. */
+	m->io_stopped = 0;
+	keep_requests(m, 0);
 	pci_host_reset(m->pci);
+	keep_requests(m, 1);
 	platform_reset(m->platform);
 	serial_reset(m->serial);
 	r = mem_zero_all(vm_mem(m->vm));
