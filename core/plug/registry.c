@@ -115,6 +115,7 @@ static struct plug *add(struct plug_file *f)
 struct search {
 	const char *id;
 	uint32_t kind;
+	int scanning;
 	struct plug_file found;
 	char *other; /* a file that is nearly it, and why it is not: for the message when nothing else is found */
 };
@@ -137,8 +138,11 @@ static int try_file(struct search *s, const char *path, struct vh_err *e)
 		return r;
 	}
 	if (strcmp(f.note.id, s->id)) {
-		g_free(s->other);
-		s->other = g_strdup_printf("%s is the plugin '%s'", f.path, f.note.id);
+		/* Its name led here; in a scan every other plugin would be told about. */
+		if (!s->scanning) {
+			g_free(s->other);
+			s->other = g_strdup_printf("%s is the plugin '%s'", f.path, f.note.id);
+		}
 	} else if (s->kind && !(f.note.kinds & s->kind)) {
 		g_autofree char *kinds = plug_kinds_text(f.note.kinds);
 
@@ -185,6 +189,23 @@ static int try_scanned(void *ctx, const char *path)
 	return try_file(s, path, NULL) == 1;
 }
 
+/* The search path for people: without subfolders of VHOST_PLUGIN_PATH that are not there. */
+static char *places_text(char **dirs)
+{
+	GString *s = g_string_new(NULL);
+
+	for (unsigned i = 0; dirs[i]; i++) {
+		g_autofree char *base = g_path_get_basename(dirs[i]);
+		int sub = 0;
+
+		for (unsigned j = 0; j < G_N_ELEMENTS(folders); j++)
+			sub |= !strcmp(base, folders[j]);
+		if (!sub || g_str_has_prefix(dirs[i], VHOST_PLUGIN_DIR) || g_file_test(dirs[i], G_FILE_TEST_IS_DIR))
+			g_string_append_printf(s, "%s%s", s->len ? " " : "", dirs[i]);
+	}
+	return g_string_free(s, FALSE);
+}
+
 static int search(struct search *s, struct vh_err *e)
 {
 	g_auto(GStrv) dirs = NULL;
@@ -206,10 +227,11 @@ static int search(struct search *s, struct vh_err *e)
 		if (r)
 			return r;
 	}
+	s->scanning = 1;
 	for (unsigned i = 0; dirs[i]; i++)
 		if (each_file(dirs[i], try_scanned, s))
 			return 1;
-	places = g_strjoinv(" ", dirs);
+	places = places_text(dirs);
 	err_object(e, "plugin %s", s->id);
 	if (s->other)
 		err_set(e, -ENOENT, "not found (%s); searched: %s", s->other, places);

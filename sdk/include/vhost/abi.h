@@ -40,8 +40,9 @@
 
 VH_STATIC_ASSERT(sizeof(void *) == 8, "the vhost ABI is defined for 64-bit machines");
 
-/* The bytes of *p up to the end of member m, and whether *p holds a usable m. */
+/* The bytes of *p, or of a struct, up to the end of member m, and whether *p holds a usable m. */
 #define VH_END(p, m) ((size_t)((const char *)&(p)->m - (const char *)(p)) + sizeof((p)->m))
+#define VH_UPTO(type, m) (offsetof(type, m) + sizeof(((type *)0)->m))
 #define VH_KNOWS(p, m) ((p)->size >= VH_END(p, m))
 #define VH_HAS(p, m) (VH_KNOWS(p, m) && (p)->m != 0)
 
