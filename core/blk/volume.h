@@ -34,18 +34,21 @@ struct blk_io {
 	const struct iovec *iov; /* lives until done */
 	void (*done)(struct blk_io *io, int result); /* [queue] never from within blk_submit */
 	struct blk_io *next;  /* the caller's while it owns the request */
-	uint64_t priv[24];    /* the engine's */
+	uint64_t priv[32];    /* the engine's */
 };
 
-/* Takes over an attached volume (closed by blk_vol_put). ops is the host's copy (plug_volume_ops). */
+/* Takes over an attached volume (closed by blk_vol_put); on failure it stays the caller's. ops is the host's copy
+ * (plug_volume_ops). */
 int blk_vol_new(void *vol, const struct vh_volume_ops *ops, const struct blk_config *c, struct blk_vol **out,
 		struct vh_err *e);
-/* Puts a filter over a volume; takes over `lower`. */
+/* Puts a filter over a volume; takes over `lower`, which on failure stays the caller's. */
 int blk_vol_filter(struct blk_vol *lower, const struct vh_filter_ops *f, const struct vh_opts *opts,
 		   const struct blk_config *c, struct blk_vol **out, struct vh_err *e);
-/* The vh_object for a volume that is about to be attached, and its binding once it is: events reach the volume. */
+/* The vh_object for a volume that is about to be attached, and its binding once it is: events reach the volume, which
+ * frees the object with itself. One that was never bound is freed by blk_object_free. */
 struct vh_object *blk_object_new(void);
 void blk_object_bind(struct vh_object *o, struct blk_vol *v);
+void blk_object_free(struct vh_object *o);
 struct blk_vol *blk_vol_ref(struct blk_vol *v);
 void blk_vol_put(struct blk_vol *v); /* [main] no queue is open at the last one; may block */
 const struct vh_volume_info *blk_vol_info(const struct blk_vol *v); /* immutable but for bytes: use blk_vol_bytes */
@@ -55,7 +58,12 @@ const struct vh_volume_ops *blk_vol_ops(const struct blk_vol *v, void **vol);
 int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e); /* [main] the user has drained for a shrink */
 int blk_vol_failed(const struct blk_vol *v); /* 1 after a failed flush or a lost lease */
 enum blk_engine blk_vol_engine(const struct blk_vol *v);
-/* At most one listener: VH_EVENT_*; [any]. */
+/* Events of the core beside VH_EVENT_*. */
+#define BLK_EVENT_STALLED 0x10001u /* a request is older than io_timeout_ns; value = requests that are */
+#define BLK_EVENT_MOVING 0x10002u  /* none is any more */
+#define BLK_EVENT_FAILED 0x10003u  /* a flush failed: writes are refused from now on; value = the errno */
+/* At most one listener: VH_EVENT_*, BLK_EVENT_*; on a thread of the block layer, so it may take locks but not block for
+ * long, and must not put the volume. NULL ends it: no call runs or comes afterwards. */
 void blk_vol_listen(struct blk_vol *v, void (*fn)(void *ctx, uint32_t event, uint64_t value), void *ctx);
 
 /* [main], while the loop does not run, or through loop_call. depth: most requests that the user keeps in flight. */
