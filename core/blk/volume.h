@@ -34,7 +34,7 @@ struct blk_io {
 	const struct iovec *iov; /* lives until done */
 	void (*done)(struct blk_io *io, int result); /* [queue] never from within blk_submit */
 	struct blk_io *next;  /* the caller's while it owns the request */
-	uint64_t priv[32];    /* the engine's */
+	uint64_t priv[28];    /* the engine's */
 };
 
 /* Takes over an attached volume (closed by blk_vol_put); on failure it stays the caller's. ops is the host's copy

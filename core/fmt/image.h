@@ -50,7 +50,7 @@ struct fmt_io {
 	uint64_t off, len; /* bytes of the disk, any alignment, inside it (else -EINVAL) */
 	const struct iovec *iov;
 	void (*done)(struct fmt_io *io, int result); /* [queue] never from within fmt_submit */
-	uint64_t priv[40]; /* the core's */
+	uint64_t priv[48]; /* the core's */
 };
 
 int fmt_open(const struct fmt_spec *s, struct fmt_image **out, struct vh_err *e); /* [main] may block */

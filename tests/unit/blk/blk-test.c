@@ -195,19 +195,30 @@ static int fake_do(struct fake *f, struct vh_req *r)
 	return 0;
 }
 
-static gpointer fake_thread(gpointer arg)
+static void *fake_thread(void *arg)
 {
 	struct fake *f = arg;
 	struct fake_req *x;
+	int res;
 
-	while ((x = g_async_queue_pop(f->async)) && x->r) {
-		int res = fake_do(f, x->r);
-
+	pthread_mutex_lock(&f->lock);
+	for (;;) {
+		while (!f->queue && !f->ending)
+			pthread_cond_wait(&f->more, &f->lock);
+		x = f->queue;
+		if (!x)
+			break;
+		f->queue = x->next;
+		if (!f->queue)
+			f->queue_tail = &f->queue;
+		pthread_mutex_unlock(&f->lock);
+		res = fake_do(f, x->r);
 		__atomic_fetch_sub(&x->q->in, 1, __ATOMIC_RELAXED);
 		io_service()->done_remote(x->r, res);
-		g_free(x);
+		free(x);
+		pthread_mutex_lock(&f->lock);
 	}
-	g_free(x);
+	pthread_mutex_unlock(&f->lock);
 	return NULL;
 }
 
@@ -255,19 +266,23 @@ static uint32_t fake_submit(void *vq, struct vh_req *const *r, uint32_t n)
 		__atomic_fetch_add(&q->in, 1, __ATOMIC_RELAXED);
 		memset(r[k]->ctx, 0xaa, 64);
 		if (f->never || f->hold) {
-			g_mutex_lock(&f->lock);
-			f->held[f->n_held++] = (struct fake_req){r[k], q, 0};
-			g_mutex_unlock(&f->lock);
+			pthread_mutex_lock(&f->lock);
+			f->held[f->n_held++] = (struct fake_req){r[k], q, NULL};
+			pthread_mutex_unlock(&f->lock);
 		} else if (f->inline_done) {
 			int res = fake_do(f, r[k]);
 
 			__atomic_fetch_sub(&q->in, 1, __ATOMIC_RELAXED);
 			io_service()->done(r[k], res);
 		} else if (f->remote) {
-			struct fake_req *x = g_new0(struct fake_req, 1);
+			struct fake_req *x = malloc(sizeof(*x));
 
-			*x = (struct fake_req){r[k], q, 0};
-			g_async_queue_push(f->async, x);
+			*x = (struct fake_req){r[k], q, NULL};
+			pthread_mutex_lock(&f->lock);
+			*f->queue_tail = x;
+			f->queue_tail = &x->next;
+			pthread_cond_signal(&f->more);
+			pthread_mutex_unlock(&f->lock);
 		} else {
 			struct late *x = r[k]->ctx;
 
@@ -330,21 +345,24 @@ struct fake *fake_new(uint64_t bytes, uint32_t align)
 					  .buf_align = align,
 					  .len_align = align,
 					  .discard_gran = align < 512 ? 512 : align};
-	f->async = g_async_queue_new();
-	g_mutex_init(&f->lock);
+	f->queue_tail = &f->queue;
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->more, NULL);
 	for (int i = 0; i < 4; i++)
-		f->threads[i] = g_thread_new("fake", fake_thread, f);
+		pthread_create(&f->threads[i], NULL, fake_thread, f);
 	return f;
 }
 
 void fake_free(struct fake *f)
 {
+	pthread_mutex_lock(&f->lock);
+	f->ending = 1;
+	pthread_cond_broadcast(&f->more);
+	pthread_mutex_unlock(&f->lock);
 	for (int i = 0; i < 4; i++)
-		g_async_queue_push(f->async, g_new0(struct fake_req, 1));
-	for (int i = 0; i < 4; i++)
-		g_thread_join(f->threads[i]);
-	g_async_queue_unref(f->async);
-	g_mutex_clear(&f->lock);
+		pthread_join(f->threads[i], NULL);
+	pthread_mutex_destroy(&f->lock);
+	pthread_cond_destroy(&f->more);
 	g_assert_cmpint(atomic_load(&f->violations), ==, 0);
 	g_free(f->mem);
 	g_free(f);
@@ -369,8 +387,8 @@ struct call {
 	uint32_t depth;
 	struct blk_io io;
 	int res, ended;
-	GMutex lock;
-	GCond cond;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
 };
 
 static void open_fn(void *ctx)
@@ -410,11 +428,11 @@ static void call_done(struct blk_io *io, int res)
 	struct call *c = (struct call *)((char *)io - offsetof(struct call, io));
 
 	g_assert_true(loop_is_current(c->t->l));
-	g_mutex_lock(&c->lock);
+	pthread_mutex_lock(&c->lock);
 	c->res = res;
 	c->ended++;
-	g_cond_signal(&c->cond);
-	g_mutex_unlock(&c->lock);
+	pthread_cond_signal(&c->cond);
+	pthread_mutex_unlock(&c->lock);
 }
 
 static void call_fn(void *ctx)
@@ -431,15 +449,15 @@ int tq_iov(struct tq *t, int op, int flags, uint64_t off, uint64_t len, const st
 			 .io = {.op = (uint16_t)op, .flags = (uint16_t)flags, .niov = niov, .off = off, .len = len, .iov = iov,
 				.done = call_done}};
 
-	g_mutex_init(&c.lock);
-	g_cond_init(&c.cond);
+	pthread_mutex_init(&c.lock, NULL);
+	pthread_cond_init(&c.cond, NULL);
 	loop_call(t->l, call_fn, &c);
-	g_mutex_lock(&c.lock);
+	pthread_mutex_lock(&c.lock);
 	while (!c.ended)
-		g_cond_wait(&c.cond, &c.lock);
-	g_mutex_unlock(&c.lock);
-	g_mutex_clear(&c.lock);
-	g_cond_clear(&c.cond);
+		pthread_cond_wait(&c.cond, &c.lock);
+	pthread_mutex_unlock(&c.lock);
+	pthread_mutex_destroy(&c.lock);
+	pthread_cond_destroy(&c.cond);
 	return c.res;
 }
 
@@ -476,8 +494,8 @@ struct rnd_q {
 	int modify;
 	struct rnd_op *ops;
 	struct vh_task task;
-	GMutex lock;
-	GCond cond;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
 	int ended;
 };
 
@@ -610,10 +628,10 @@ static void rnd_fill(struct rnd_q *q)
 		if (!q->ops[i].busy)
 			rnd_one(q, &q->ops[i]);
 	if (!q->left && !q->inflight) {
-		g_mutex_lock(&q->lock);
+		pthread_mutex_lock(&q->lock);
 		q->ended = 1;
-		g_cond_signal(&q->cond);
-		g_mutex_unlock(&q->lock);
+		pthread_cond_signal(&q->cond);
+		pthread_mutex_unlock(&q->lock);
 	} else if (!q->inflight) {
 		loop_defer(q->t.l, &q->task);
 	}
@@ -633,8 +651,8 @@ void random_test(struct blk_vol *v, unsigned queues, unsigned depth, unsigned op
 	for (unsigned i = 0; i < queues; i++) {
 		q[i] = (struct rnd_q){.v = v, .index = i, .queues = queues, .depth = depth, .left = ops, .bytes = bytes,
 				      .oracle = oracle, .seed = (unsigned)g_test_rand_int(), .modify = modify};
-		g_mutex_init(&q[i].lock);
-		g_cond_init(&q[i].cond);
+		pthread_mutex_init(&q[i].lock, NULL);
+		pthread_cond_init(&q[i].cond, NULL);
 		q[i].task.fn = rnd_task;
 		q[i].ops = g_new0(struct rnd_op, depth);
 		for (unsigned k = 0; k < depth; k++) {
@@ -647,10 +665,10 @@ void random_test(struct blk_vol *v, unsigned queues, unsigned depth, unsigned op
 	for (unsigned i = 0; i < queues; i++)
 		loop_post(q[i].t.l, &q[i].task);
 	for (unsigned i = 0; i < queues; i++) {
-		g_mutex_lock(&q[i].lock);
+		pthread_mutex_lock(&q[i].lock);
 		while (!q[i].ended)
-			g_cond_wait(&q[i].cond, &q[i].lock);
-		g_mutex_unlock(&q[i].lock);
+			pthread_cond_wait(&q[i].cond, &q[i].lock);
+		pthread_mutex_unlock(&q[i].lock);
 	}
 	for (unsigned i = 0; i < queues; i++) {
 		tq_close(&q[i].t);
@@ -659,8 +677,8 @@ void random_test(struct blk_vol *v, unsigned queues, unsigned depth, unsigned op
 			g_free(q[i].ops[k].want);
 		}
 		g_free(q[i].ops);
-		g_mutex_clear(&q[i].lock);
-		g_cond_clear(&q[i].cond);
+		pthread_mutex_destroy(&q[i].lock);
+		pthread_cond_destroy(&q[i].cond);
 	}
 	g_assert_cmpint(blk_read(v, back, bytes, 0, NULL), ==, 0);
 	g_assert_cmpmem(back, bytes, oracle, bytes);

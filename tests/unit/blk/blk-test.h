@@ -5,6 +5,7 @@
 #define BLK_TEST_H
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include "blk/volume.h"
@@ -27,11 +28,13 @@ struct fake {
 	atomic_int n_queues, submits, flushes, cancels, opens, fua, writes, violations;
 	atomic_int in_submit;
 	struct vh_object *object;
-	GMutex lock;
-	struct fake_req { struct vh_req *r; struct fake_q *q; int res; } held[4096];
+	pthread_mutex_t lock;
+	struct fake_req { struct vh_req *r; struct fake_q *q; struct fake_req *next; } held[4096];
 	unsigned n_held;
-	GThread *threads[4];
-	GAsyncQueue *async;
+	pthread_t threads[4];
+	struct fake_req *queue, **queue_tail; /* for the threads; not a GAsyncQueue, which TSan cannot see through */
+	pthread_cond_t more;
+	int ending;
 };
 struct fake *fake_new(uint64_t bytes, uint32_t align);
 void fake_free(struct fake *f); /* the volume is put */
