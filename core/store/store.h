@@ -7,9 +7,11 @@
 #include "fmt/image.h"
 #include "plug/options.h"
 #include "plug/plug.h"
+#include "util/job.h"
 
 struct store_pool;
-/* By name from PATH_CONFIG/pools/NAME.conf ("default" is made on first use), or ad hoc from a type and its options. */
+/* By name from PATH_CONFIG/pools/NAME.conf ("default" is made on first use), or ad hoc from a type and its options. A
+ * pool that is stopped is refused. */
 int store_pool_open(const char *name, struct store_pool **out, struct vh_err *e);
 int store_pool_open_type(const char *type, const struct kvs *options, struct store_pool **out, struct vh_err *e);
 void store_pool_close(struct store_pool *p);
@@ -19,12 +21,52 @@ int store_pool_define(const char *name, const char *type, const struct kvs *opti
 int store_pool_undefine(const char *name, struct vh_err *e);
 int store_pool_names(int (*fn)(void *ctx, const char *name, const char *type), void *ctx, struct vh_err *e);
 
+/* A pool's definition. Nothing runs for a pool: "active" is whether it may be used. It is what start and stop said last
+ * since the host started, else autostart. */
+struct store_def {
+	char *type;
+	struct kvs options; /* as given, paths absolute */
+	int autostart, active, builtin; /* builtin: "default", which no file defines */
+};
+int store_def_load(const char *name, struct store_def *out, struct vh_err *e); /* -ENOENT */
+void store_def_clear(struct store_def *d);
+int store_pool_make(const char *name, struct vh_err *e); /* builds the pool's storage */
+int store_pool_set_active(const char *name, int active, struct vh_err *e);
+int store_pool_set_autostart(const char *name, int on, struct vh_err *e);
+
+/* "pool/volume" into its parts (g_free both); "volume" alone is in the pool default. */
+int store_name_split(const char *name, char **pool, char **volume, struct vh_err *e);
+
 /* Attaches a volume; `holder` as in vh_attach. mode: VH_ATTACH_*. The volume is an engine's blk_vol. */
 struct store_attach { const char *name, *holder; uint32_t mode; uint64_t flags; struct blk_config blk; };
 int store_attach(struct store_pool *p, const struct store_attach *a, struct blk_vol **out, struct vh_err *e);
 /* The recorded format of a volume, "" when none is recorded. */
 int store_format_get(struct store_pool *p, const char *volume, char format[32], struct vh_err *e);
 int store_format_set(struct store_pool *p, const char *volume, const char *format, struct vh_err *e);
+/* The format to use: the recorded one, or `given` (may be NULL) where none is recorded. They must not contradict. */
+int store_format_pick(struct store_pool *p, const char *volume, const char *given, char format[32], struct vh_err *e);
+
+/* Whole volumes, as the commands need them. */
+int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat *st, struct vh_err *e);
+int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
+/* The size of the disk inside, without a lease (it may be in use): UINT64_MAX when it cannot be told. */
+uint64_t store_disk_bytes(struct store_pool *p, const char *volume, const char *format);
+struct store_create {
+	const char *name, *format;
+	uint64_t bytes; /* of the disk; the volume's own size follows from the format */
+	uint32_t prealloc;
+	const struct kvs *options; /* the pool's for volumes, and "format." ones; may be NULL */
+};
+/* Makes a volume with its format in it, and records the format last: one without a record is unfinished. */
+int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e);
+/* Within a pool by its own means where it has them, else by copying. */
+int store_vol_clone(struct store_pool *from, const char *src, struct store_pool *to, const char *dst, struct vh_job *j,
+		    struct vh_err *e);
+/* Volume bytes from and to a file descriptor, holes kept where both sides have them. import: the rest of the volume
+ * becomes zeros. bytes: of the source, UINT64_MAX: up to its end. */
+int store_import(struct blk_vol *v, int fd, uint64_t bytes, struct vh_job *j, struct vh_err *e);
+int store_export(struct blk_vol *v, int fd, struct vh_job *j, struct vh_err *e);
+int store_copy(struct blk_vol *src, struct blk_vol *dst, struct vh_job *j, struct vh_err *e);
 
 /*
  * --disk, and [disk N] of a VM's file: POOL/VOLUME (main key `volume`), or path=FILE, or type=POOLTYPE,volume=NAME with

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* vhost vol upload, download. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "cmd/vol.h"
+
+const struct vh_opt *const vol_upload_options[] = {
+	CMD_OPT("create", VH_OPT_BOOL, "Make the volume first, as large as the file", .defval = "off"),
+	CMD_OPT("format", VH_OPT_STR, "With --create: what the file holds, to be recorded"), NULL};
+const struct vh_opt *const vol_download_options[] = {
+	CMD_OPT("force", VH_OPT_BOOL, "Overwrite an existing file", .defval = "off"), NULL};
+
+static int file_fail(const char *file, int code, struct vh_err *e)
+{
+	err_object(e, "file %s", file);
+	return err_set(e, code, "%s", g_strerror(-code));
+}
+
+/* The pool's own bytes, in no format: the file holds the format. */
+static int make_for(const struct cmd_volume *v, int fd, struct vh_job *j, int *made, struct vh_err *e)
+{
+	struct vh_vol_spec s = {.size = sizeof(s), .name = v->name};
+	const struct vh_pool_ops *ops;
+	struct optset *set = NULL;
+	struct vh_vol_stat there;
+	struct stat st;
+	void *pool;
+	int ret;
+
+	ops = store_pool_ops(v->pool, &pool);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		err_remedy(e, "make the volume before: vhost vol create");
+		return err_set(e, -EINVAL, "--create needs a regular file, whose size is known");
+	}
+	if (!store_vol_stat(v->pool, v->name, &there, NULL)) {
+		err_remedy(e, "leave --create away to overwrite it");
+		return err_set(e, -EEXIST, "it exists already");
+	}
+	if (!ops->create)
+		return err_set(e, -EOPNOTSUPP, "this type of pool cannot make volumes");
+	ret = optset_parse(ops->vol_create_options, NULL, "volume", &set, e);
+	if (ret)
+		return ret;
+	s.opts = optset_get(set);
+	s.bytes = (uint64_t)st.st_size;
+	ret = ops->create(pool, &s, j, e);
+	optset_free(set);
+	*made = !ret;
+	return ret;
+}
+
+static int upload(struct cmd_ctx *c, const struct cmd_volume *v, int fd, struct vh_job *j, struct vh_err *e)
+{
+	const char *format = vh_opt_str(c->opts, "format", NULL);
+	int create = (int)vh_opt_num(c->opts, "create", 0), made = 0, ret = 0;
+	g_autofree char *holder = g_strdup_printf("pid %d vhost vol upload", (int)getpid());
+	struct store_attach a = {.name = v->name, .holder = holder, .mode = VH_ATTACH_RW_EXCL};
+	const struct vh_format_ops *ops;
+	struct blk_vol *vol;
+
+	if (create != !!format) {
+		err_remedy(e, create ? "add --format raw, or what it is" : "add --create, or use: vhost vol set");
+		return err_usage(e, create ? "what the file holds is never guessed" : "--format goes with --create");
+	}
+	if (create)
+		ret = plug_format(format, &ops, e);
+	if (!ret && create)
+		ret = make_for(v, fd, j, &made, e);
+	if (!ret)
+		ret = store_attach(v->pool, &a, &vol, e);
+	if (!ret) {
+		ret = store_import(vol, fd, UINT64_MAX, j, e);
+		blk_vol_put(vol);
+	}
+	if (!ret && create)
+		ret = store_format_set(v->pool, v->name, format, e);
+	if (ret && made)
+		store_vol_remove(v->pool, v->name, NULL, NULL);
+	return ret;
+}
+
+int vol_run_upload(struct cmd_ctx *c, struct vh_err *e)
+{
+	const char *file = c->args[1];
+	struct cmd_volume v;
+	struct vh_job j;
+	int fd, ret = cmd_volume_open(c->args[0], &v, e);
+
+	if (ret)
+		return ret;
+	fd = strcmp(file, "-") ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+	if (fd < 0) {
+		ret = file_fail(file, -errno, e);
+		goto out;
+	}
+	job_begin(&j, "uploading", c->quiet || c->json);
+	ret = upload(c, &v, fd, &j, e);
+	job_end(&j);
+	if (fd != STDIN_FILENO)
+		close(fd);
+	if (ret)
+		err_object(e, "volume %s/%s", v.pool_name, v.name);
+	else
+		vol_done(c, &v, "written");
+out:
+	cmd_volume_close(&v);
+	return ret;
+}
+
+static int same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+int vol_run_download(struct cmd_ctx *c, struct vh_err *e)
+{
+	const char *file = c->args[1];
+	int std = !strcmp(file, "-"), force = (int)vh_opt_num(c->opts, "force", 0), fd, made = 0, ret;
+	g_autofree char *holder = g_strdup_printf("pid %d vhost vol download", (int)getpid());
+	struct store_attach a = {.holder = holder, .mode = VH_ATTACH_RO};
+	struct blk_vol *vol = NULL;
+	struct cmd_volume v;
+	struct vh_job j;
+
+	ret = cmd_volume_open(c->args[0], &v, e);
+	if (ret)
+		return ret;
+	a.name = v.name;
+	ret = store_attach(v.pool, &a, &vol, e);
+	if (ret)
+		goto out;
+	fd = std ? STDOUT_FILENO : open(file, O_WRONLY | O_CREAT | O_CLOEXEC | (force ? 0 : O_EXCL), 0666);
+	if (fd < 0) {
+		if (errno == EEXIST)
+			err_remedy(e, "choose another name, or add --force");
+		ret = file_fail(file, -errno, e);
+		goto out;
+	}
+	made = !std && !force;
+	if (blk_vol_info(vol)->fd >= 0 && same_file(fd, blk_vol_info(vol)->fd)) {
+		err_object(e, "volume %s/%s", v.pool_name, v.name);
+		ret = err_set(e, -EINVAL, "%s is the volume itself", std ? "the output" : file);
+		if (!std)
+			close(fd);
+		goto out;
+	}
+	if (!std && force && ftruncate(fd, 0) < 0 && errno != EINVAL) /* a device or a pipe has nothing to cut */
+		ret = file_fail(file, -errno, e);
+	job_begin(&j, "downloading", c->quiet || c->json || std);
+	if (!ret)
+		ret = store_export(vol, fd, &j, e);
+	job_end(&j);
+	if (!std && close(fd) < 0 && !ret)
+		ret = file_fail(file, -errno, e);
+	if (ret && made)
+		unlink(file);
+	if (ret)
+		err_object(e, "volume %s/%s", v.pool_name, v.name);
+	else if (!std)
+		vol_done(c, &v, "read");
+out:
+	if (vol)
+		blk_vol_put(vol);
+	cmd_volume_close(&v);
+	return ret;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* Volumes: attaching them to an engine, and their recorded format. */
+#include <string.h>
+#include "store/store-i.h"
+
+/* Every error about a volume names it. */
+static int about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
+{
+	if (ret < 0)
+		err_object(e, "volume %s/%s", p->label, volume);
+	return ret;
+}
+
+int store_attach(struct store_pool *p, const struct store_attach *a, struct blk_vol **out, struct vh_err *e)
+{
+	struct vh_attach va = {.size = sizeof(va), .mode = a->mode, .name = a->name, .holder = a->holder, .flags = a->flags};
+	g_autofree char *label = g_strdup_printf("%s/%s", p->label, a->name);
+	struct blk_config c = a->blk;
+	const struct vh_volume_ops *theirs, *ops;
+	void *vol;
+	int ret;
+
+	if (!c.label)
+		c.label = label;
+	c.read_only |= a->mode == VH_ATTACH_RO || a->mode == VH_ATTACH_PEEK;
+	va.object = blk_object_new();
+	ret = p->ops->attach(p->pool, &va, &vol, &theirs, e);
+	if (ret) {
+		blk_object_free(va.object);
+		return about(p, a->name, ret, e);
+	}
+	ops = plug_volume_ops(theirs);
+	if (!ops) {
+		/* Without a close the volume cannot even be given back. */
+		blk_object_free(va.object);
+		err_status(e, EXIT_REFUSED);
+		return about(p, a->name, err_set(e, -ELIBBAD, "the plugin's volume has no info or no close"), e);
+	}
+	ret = blk_vol_new(vol, ops, &c, out, e);
+	if (ret) {
+		ops->close(vol);
+		blk_object_free(va.object);
+		return about(p, a->name, ret, e);
+	}
+	blk_object_bind(va.object, *out);
+	return 0;
+}
+
+int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e)
+{
+	int64_t n = p->ops->meta_get ? p->ops->meta_get(p->pool, volume, key, value, 32, e) :
+				       hostmeta_get(p, volume, key, value, 32, e);
+
+	value[n < 0 ? 0 : MIN(n, 31)] = 0;
+	return n == -ENODATA ? 0 : about(p, volume, n < 0 ? (int)n : 0, e);
+}
+
+int vol_meta_set(struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e)
+{
+	return about(p, volume, p->ops->meta_set ? p->ops->meta_set(p->pool, volume, key, value, e) :
+						   hostmeta_set(p, volume, key, value, e), e);
+}
+
+int store_format_get(struct store_pool *p, const char *volume, char format[32], struct vh_err *e)
+{
+	return vol_meta_get(p, volume, "format", format, e);
+}
+
+int store_format_set(struct store_pool *p, const char *volume, const char *format, struct vh_err *e)
+{
+	if (!format || !*format || strlen(format) >= 32)
+		return about(p, volume, err_usage(e, "'%s' is no name of a format", format ? format : ""), e);
+	return vol_meta_set(p, volume, "format", format, e);
+}
+
+int store_format_pick(struct store_pool *p, const char *volume, const char *given, char format[32], struct vh_err *e)
+{
+	int ret = store_format_get(p, volume, format, e);
+
+	if (ret)
+		return ret;
+	if (!format[0] && !given) {
+		if (p->name)
+			err_remedy(e, "add format=raw or what it is, or record it: vhost vol set %s/%s --format ...", p->name,
+				   volume);
+		else
+			err_remedy(e, "add format=raw, or what it is");
+		err_status(e, EXIT_USAGE);
+		return about(p, volume, err_set(e, -EINVAL, "its format is not recorded, and is never guessed: format= must "
+							    "be given"), e);
+	}
+	if (format[0] && given && strcmp(format, given)) {
+		err_remedy(e, "leave the format away, or correct the record: vhost vol set POOL/VOLUME --format %s", given);
+		err_status(e, EXIT_USAGE);
+		return about(p, volume, err_set(e, -EINVAL, "it is recorded as %s, not %s", format, given), e);
+	}
+	if (given && g_strlcpy(format, given, 32) >= 32)
+		return about(p, volume, err_usage(e, "'%s' is no name of a format", given), e);
+	return 0;
+}
+
+int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat *st, struct vh_err *e)
+{
+	int ret;
+
+	memset(st, 0, sizeof(*st));
+	st->size = sizeof(*st);
+	ret = p->ops->stat(p->pool, volume, st, e);
+	st->identity[sizeof(st->identity) - 1] = 0;
+	return about(p, volume, ret, e);
+}
+
+int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e)
+{
+	g_autofree char *group = NULL;
+	int ret;
+
+	if (!p->ops->remove)
+		return about(p, volume, err_set(e, -EOPNOTSUPP, "pools of type %s cannot delete volumes", p->type), e);
+	group = hostmeta_group(p, volume);
+	ret = p->ops->remove(p->pool, volume, j, e);
+	if (!ret)
+		hostmeta_drop(p, group);
+	return about(p, volume, ret, e);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* Values beside volumes for pool types that keep none: one key file per pool, a group per volume's identity. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include "store/store-i.h"
+#include "util/paths.h"
+
+static char *file_of(const struct store_pool *p)
+{
+	g_autofree char *file = g_strconcat(p->name, ".conf", NULL);
+
+	return path_in(PATH_DATA, "volumes", file, NULL);
+}
+
+/* By identity, so that a volume that takes the name of another one does not inherit its format. */
+static int group_of(const struct store_pool *p, const char *volume, char **group, struct vh_err *e)
+{
+	struct vh_vol_stat st = {.size = sizeof(st)};
+	int ret;
+
+	if (!p->name) {
+		err_remedy(e, "define the pool: vhost pool define");
+		return err_set(e, -EOPNOTSUPP, "an ad hoc pool of type %s keeps no values beside its volumes", p->type);
+	}
+	ret = p->ops->stat(p->pool, volume, &st, e);
+	if (ret)
+		return ret;
+	st.identity[sizeof(st.identity) - 1] = 0;
+	*group = g_strdup_printf("%s %s", volume, st.identity);
+	g_strdelimit(*group, "[]\n", '?');
+	return 0;
+}
+
+int64_t hostmeta_get(const struct store_pool *p, const char *volume, const char *key, char *buf, size_t cap,
+		     struct vh_err *e)
+{
+	g_autofree char *path = NULL, *group = NULL, *value = NULL;
+	g_autoptr(GKeyFile) kf = g_key_file_new();
+	int ret;
+
+	if (!p->name)
+		return -ENODATA;
+	ret = group_of(p, volume, &group, e);
+	if (ret)
+		return ret;
+	path = file_of(p);
+	g_key_file_load_from_file(kf, path, G_KEY_FILE_NONE, NULL);
+	value = g_key_file_get_string(kf, group, key, NULL);
+	if (!value)
+		return -ENODATA;
+	if (g_strlcpy(buf, value, cap) >= cap)
+		return err_set(e, -ENOSPC, "the value of %s is too long", key);
+	return (int64_t)strlen(buf);
+}
+
+/* key NULL: the whole group goes. */
+static int change(const struct store_pool *p, const char *group, const char *key, const char *value, struct vh_err *e)
+{
+	g_autofree char *path = file_of(p), *dir = g_path_get_dirname(path), *text = NULL, *lock = NULL;
+	g_autoptr(GKeyFile) kf = g_key_file_new();
+	int fd, ret = path_make(dir, 0700, e);
+	gsize n;
+
+	if (ret)
+		return ret;
+	lock = g_strconcat(path, ".lock", NULL);
+	fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX) < 0) {
+		ret = err_set(e, -errno, "cannot lock %s: %s", lock, g_strerror(errno));
+	} else {
+		g_key_file_load_from_file(kf, path, G_KEY_FILE_NONE, NULL);
+		if (!key)
+			g_key_file_remove_group(kf, group, NULL);
+		else if (value)
+			g_key_file_set_string(kf, group, key, value);
+		else
+			g_key_file_remove_key(kf, group, key, NULL);
+		text = g_key_file_to_data(kf, &n, NULL);
+		ret = file_replace(path, text, n, 0600, e);
+	}
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+int hostmeta_set(const struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e)
+{
+	g_autofree char *group = NULL;
+	int ret = group_of(p, volume, &group, e);
+
+	return ret ? ret : change(p, group, key, value, e);
+}
+
+char *hostmeta_group(const struct store_pool *p, const char *volume)
+{
+	char *group = NULL;
+
+	if (!p->ops->meta_set && p->name && group_of(p, volume, &group, NULL))
+		return NULL;
+	return group;
+}
+
+void hostmeta_drop(const struct store_pool *p, const char *group)
+{
+	if (group)
+		change(p, group, NULL, NULL, NULL);
+}
