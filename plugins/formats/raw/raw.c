@@ -44,6 +44,8 @@ static int raw_open(const struct vh_open *o, void **img, struct vh_err *e)
 
 	if (!m)
 		return -EOPNOTSUPP;
+	if (o->flags & VH_MUST_UNDERSTAND & ~(VH_OPEN_RO | VH_OPEN_REPAIR))
+		return vh_host_ptr->err(e, -EOPNOTSUPP, "unknown open flags 0x%llx", (unsigned long long)o->flags);
 	if (o->n < 1)
 		return vh_host_ptr->err(e, -EINVAL, "no volume was handed over");
 	r = calloc(1, sizeof(*r));
