@@ -103,14 +103,15 @@ static int commit_step(struct req *r)
 			r->answered = 0;
 			res = r->result;
 		} else {
+			/* Its data has ended, and what commit() gives back may be given to others at once. */
+			pthread_mutex_lock(&r->q->image->excl_lock);
+			r->excl->map = NULL;
+			pthread_mutex_unlock(&r->q->image->excl_lock);
 			res = req_commit(r, r->error ? (r->timed_out ? -ETIMEDOUT : r->error) : 0);
 			if (res == 1)
 				return 0;
 		}
 		r->map_live = 0;
-		pthread_mutex_lock(&r->q->image->excl_lock);
-		r->excl->map = NULL;
-		pthread_mutex_unlock(&r->q->image->excl_lock);
 	}
 	if (res < 0)
 		req_error(r, res);

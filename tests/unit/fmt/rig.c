@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+#include "rig.h"
+
+struct shim shim;
+_Atomic int rig_stops, rig_stop_error;
+
+static const struct vh_format_ops *real;
+static struct vh_format_ops shimmed_ops;
+static struct { char name[64]; struct blk_vol *v; } registered[300];
+static int nregistered;
+
+uint64_t rig_rnd(uint64_t *s)
+{
+	*s ^= *s << 13;
+	*s ^= *s >> 7;
+	*s ^= *s << 17;
+	return *s;
+}
+
+static int chance(unsigned ppm)
+{
+	static __thread uint64_t s;
+
+	if (!ppm)
+		return 0;
+	if (!s)
+		s = (uint64_t)(uintptr_t)&s * 0x9e3779b97f4a7c15u | 1;
+	return rig_rnd(&s) % 1000000 < ppm;
+}
+
+static int shim_map(void *img, struct vh_map *m)
+{
+	int r;
+
+	shim.maps++;
+	if ((m->flags & VH_MAP_NOWAIT) && chance(shim.map_eagain))
+		return -EAGAIN;
+	if (!(m->flags & VH_MAP_NOWAIT) && chance(shim.delay))
+		g_usleep(200);
+	if (chance(shim.map_fail))
+		return shim.map_error;
+	if (shim.on_map)
+		shim.on_map(m, 1);
+	r = shim.map ? shim.map(img, m) : real->map(img, m);
+	if (shim.on_map)
+		shim.on_map(m, 0);
+	for (uint32_t k = 0; r == 0 && k < m->n; k++)
+		shim.allocs += m->ext[k].type == VH_EXT_DATA && (m->ext[k].flags & VH_EXT_COMMIT);
+	return r;
+}
+
+static int shim_commit(void *img, struct vh_map *m, int status, uint32_t nowait)
+{
+	int r;
+
+	if (nowait && chance(shim.commit_eagain))
+		return -EAGAIN;
+	if (status == 0 && chance(shim.commit_fail)) {
+		r = real->commit(img, m, -EIO, nowait);
+		g_assert_cmpint(r, ==, 0);
+		shim.aborts++;
+		return -EIO;
+	}
+	r = real->commit(img, m, status, nowait);
+	if (status < 0)
+		shim.aborts++;
+	else
+		shim.commits++;
+	return r;
+}
+
+static int shim_flush(void *img, uint32_t phase)
+{
+	if (!phase)
+		shim.flushes++;
+	if (chance(shim.delay))
+		g_usleep(500);
+	return real->flush(img, phase);
+}
+
+const struct vh_format_ops *shim_ops(const char *format)
+{
+	ERR_AUTO(e);
+
+	if (plug_format(format, &real, &e) < 0)
+		g_error("%s: %s", format, e.cause);
+	shimmed_ops = *real;
+	shimmed_ops.map = shim_map;
+	if (real->commit)
+		shimmed_ops.commit = shim_commit;
+	if (real->flush)
+		shimmed_ops.flush = shim_flush;
+	return &shimmed_ops;
+}
+
+void rig_create(struct blk_vol *v, const char *format, uint64_t bytes, const char *backing, const char *backing_format,
+		uint64_t backing_bytes)
+{
+	const struct vh_format_ops *ops;
+	struct vh_meta *m = fmt_meta_new(v, 0);
+	struct vh_create c = {.size = sizeof(c), .bytes = bytes, .volumes = &m, .n = 1, .backing = backing,
+			      .backing_format = backing_format, .backing_bytes = backing_bytes};
+	ERR_AUTO(e);
+
+	if (plug_format(format, &ops, &e) < 0 || ops->create(&c, NULL, &e) < 0)
+		g_error("create %s: %s", format, e.cause);
+	fmt_meta_free(m);
+}
+
+void rig_register(const char *name, struct blk_vol *v)
+{
+	g_strlcpy(registered[nregistered].name, name, sizeof(registered[0].name));
+	registered[nregistered++].v = v;
+}
+
+void rig_forget(void)
+{
+	nregistered = 0;
+}
+
+static int resolve(void *ctx, const struct vh_ref *ref, int read_only, struct blk_vol **vol, char format[32], struct vh_err *e)
+{
+	for (int k = 0; k < nregistered; k++) {
+		if (strcmp(registered[k].name, ref->name))
+			continue;
+		*vol = blk_vol_ref(registered[k].v);
+		g_strlcpy(format, ref->format, 32);
+		return 0;
+	}
+	return err_set(e, -ENOENT, "no volume %s", ref->name);
+}
+
+void rig_stopped(void *ctx, const char *label, int error)
+{
+	rig_stop_error = error;
+	rig_stops++;
+}
+
+struct fmt_image *rig_open(struct blk_vol *v, const char *format, int shimmed, enum fmt_policy policy)
+{
+	struct fmt_spec s = {.vol = blk_vol_ref(v), .resolve = resolve, .label = "test", .on_read_error = policy,
+			     .on_write_error = policy, .stopped = rig_stopped};
+	struct fmt_image *i;
+	ERR_AUTO(e);
+
+	if (shimmed)
+		s.ops = shim_ops(format);
+	else if (plug_format(format, &s.ops, &e) < 0)
+		g_error("%s: %s", format, e.cause);
+	if (fmt_open(&s, &i, &e) < 0)
+		g_error("open %s: %s", format, e.cause);
+	return i;
+}
+
+void rig_queue_open(struct rig_queue *r, struct fmt_image *i, unsigned depth)
+{
+	ERR_AUTO(e);
+
+	if (loop_new("q", &r->l, &e) < 0 || fmt_queue_open(i, r->l, depth, &r->q, &e) < 0 || loop_start(r->l, &e) < 0)
+		g_error("queue: %s", e.cause);
+}
+
+void rig_queue_close(struct rig_queue *r)
+{
+	loop_stop(r->l);
+	fmt_queue_close(r->q);
+	loop_free(r->l);
+}
+
+static void async_done(struct fmt_io *io, int result)
+{
+	struct rig_async *a = (struct rig_async *)io;
+
+	a->result = result;
+	a->done = 1;
+}
+
+static void async_submit(void *ctx)
+{
+	struct rig_async *a = ctx;
+
+	fmt_submit(a->r->q, &a->io);
+}
+
+void rig_start(struct rig_async *a, struct rig_queue *r, uint16_t op, uint16_t flags, void *buf, uint64_t len, uint64_t off)
+{
+	memset(&a->io, 0, sizeof(a->io));
+	a->io.op = op;
+	a->io.flags = flags;
+	a->io.off = off;
+	a->io.len = len;
+	a->iov = (struct iovec){buf, len};
+	a->io.iov = &a->iov;
+	a->io.niov = buf ? 1 : 0;
+	a->io.done = async_done;
+	a->r = r;
+	a->done = 0;
+	loop_call(r->l, async_submit, a);
+}
+
+int rig_wait(struct rig_async *a)
+{
+	for (int k = 0; !a->done; k++) {
+		g_usleep(100);
+		if (k > 300000)
+			g_error("a request does not end");
+	}
+	return a->result;
+}
+
+int rig_io(struct rig_queue *r, uint16_t op, uint16_t flags, void *buf, uint64_t len, uint64_t off)
+{
+	struct rig_async a;
+
+	rig_start(&a, r, op, flags, buf, len, off);
+	return rig_wait(&a);
+}
+
+static void found(void *ctx, uint32_t what, uint64_t off, const char *text)
+{
+	g_test_message("check: %u at %" G_GUINT64_FORMAT ": %s", what, off, text);
+	++*(int *)ctx;
+}
+
+int rig_check(struct fmt_image *i)
+{
+	int n = 0;
+	ERR_AUTO(e);
+
+	if (fmt_check(i, 0, found, &n, NULL, &e) < 0)
+		g_error("check: %s", e.cause);
+	return n;
+}
