@@ -4,7 +4,7 @@
  * `vhost run --detach`: the child keeps the terminal's standard error until the guest runs, so what goes wrong before is
  * said where the user looks; the parent learns of "running" by one byte through a pipe, of a failure by the exit status.
  */
-#include "ctl/ctl.h"
+#include "ctl/ctl-i.h"
 
 #include <fcntl.h>
 #include <glib.h>
@@ -77,6 +77,11 @@ int ctl_detach(const char *name, int *status, struct vh_err *e)
 		close(null);
 	}
 	return 0;
+}
+
+int ctl_detached(void)
+{
+	return running_fd >= 0;
 }
 
 void ctl_detach_running(void)
