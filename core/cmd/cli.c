@@ -148,6 +148,12 @@ static int take_global(struct line *l, const struct vh_opt *o, const char *value
 	return 0;
 }
 
+static int is_flag_word(const char *s)
+{
+	static const char *const words[] = { "on", "off", "yes", "no", "true", "false", NULL };
+	return g_strv_contains(words, s);
+}
+
 /* argv[*i] begins with "--" and more. Values: --name=value, or the next argument; flags stand alone. */
 static int take_option(struct line *l, int argc, char **argv, int *i, struct vh_err *e)
 {
@@ -162,7 +168,8 @@ static int take_option(struct line *l, int argc, char **argv, int *i, struct vh_
 	if (!o && !(l->cmd && l->cmd->free_options))
 		return unknown_option(l, name, e);
 	if (!value && o && o->type == VH_OPT_BOOL) {
-		value = "on";
+		/* `--rng off` as well as `--rng=off`; a VM called "off" is named by --name. */
+		value = !global && *i + 1 < argc && is_flag_word(argv[*i + 1]) ? argv[++*i] : "on";
 	} else if (!value && *i + 1 < argc && strncmp(argv[*i + 1], "--", 2)) {
 		value = argv[++*i];
 	} else if (!value && !o) {

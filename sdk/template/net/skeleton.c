@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <linux/if_tun.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -75,7 +76,7 @@ static int skel_queue(struct skel_port *p, uint32_t pair, const char *wanted, st
 	if (fd < 0)
 		return host->err(e, -errno, "cannot open /dev/net/tun: %s", strerror(errno));
 	r.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (p->pairs > 1 ? IFF_MULTI_QUEUE : 0));
-	strncpy(r.ifr_name, pair ? p->ifname : wanted, IFNAMSIZ - 1);
+	snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", pair ? p->ifname : wanted);
 	if (ioctl(fd, TUNSETIFF, &r) < 0) {
 		ret = -errno;
 		close(fd);

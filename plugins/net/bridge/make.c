@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * Making and removing a bridge. It is made under a random name and tagged in the same batch, so that there is never an
+ * untagged one of ours that could be taken for somebody's, and then gets its name and goes up in one step.
+ */
+#include "bridge.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+void bridge_tmp_name(char tmp[16])
+{
+	uint8_t r[6] = { 0 };
+
+	if (getrandom(r, sizeof(r), GRND_NONBLOCK) != sizeof(r)) {
+		uint64_t mix = (uint64_t)getpid() * UINT64_C(0x9e3779b97f4a7c15) ^ (uintptr_t)tmp;
+
+		memcpy(r, &mix, sizeof(r));
+	}
+	snprintf(tmp, 16, "vhb%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2], r[3], r[4], r[5]);
+}
+
+/* The same on this host whenever a bridge of this name is made, another one on other hosts. */
+void bridge_mac(const char *name, uint8_t mac[6])
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	char id[64];
+	ssize_t n = 0;
+	int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		n = read(fd, id, sizeof(id));
+		close(fd);
+	}
+	for (ssize_t i = 0; i < n; i++)
+		h = (h ^ (uint8_t)id[i]) * UINT64_C(0x100000001b3);
+	for (const char *p = name; *p; p++)
+		h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
+	h ^= h >> 33;
+	h *= UINT64_C(0xff51afd7ed558ccd);
+	h ^= h >> 33;
+	mac[0] = 0x02;
+	for (int i = 1; i < 6; i++)
+		mac[i] = (uint8_t)(h >> (8 * i));
+}
+
+static int explain(struct nl *nl, int r, const struct bridge_want *w, const char *what, struct vh_err *e)
+{
+	if (r == -EPERM || r == -EACCES)
+		bridge_host->remedy(e, "run as root, or give the program CAP_NET_ADMIN");
+	else if (r == -EOPNOTSUPP)
+		bridge_host->remedy(e, "load the module with 'modprobe bridge'");
+	return bridge_host->err(e, r, "cannot %s bridge %s: %s", what, w->name, nl->text[0] ? nl->text : strerror(-r));
+}
+
+int bridge_make(struct nl *nl, const struct bridge_want *w, const char *tmp, struct nl_link *out, struct vh_err *e)
+{
+	uint8_t mac[6];
+	size_t info, data;
+	int r;
+
+	bridge_mac(w->name, mac);
+	nl_link_begin(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, AF_UNSPEC, 0, tmp, -1);
+	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
+	if (w->mtu)
+		nl_put_u32(nl, IFLA_MTU, w->mtu);
+	info = nl_nest(nl, IFLA_LINKINFO);
+	nl_put_str(nl, IFLA_INFO_KIND, "bridge");
+	data = nl_nest(nl, IFLA_INFO_DATA);
+	nl_put_u32(nl, IFLA_BR_FORWARD_DELAY, 0);
+	nl_put_u32(nl, IFLA_BR_STP_STATE, 0);
+	nl_nest_end(nl, data);
+	nl_nest_end(nl, info);
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, 0, tmp, -1);
+	nl_put_str(nl, IFLA_IFALIAS, w->owner);
+	r = nl_commit(nl);
+	if (r < 0) {
+		r = explain(nl, r, w, "make", e);
+		goto undo;
+	}
+	r = nl_link_get(nl, 0, tmp, out);
+	if (r < 0) {
+		r = explain(nl, r, w, "find the new", e);
+		goto undo;
+	}
+	/* Named before it is given an address, so that hooks of the host see its real name first. */
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, out->ifindex, w->name, -1);
+	r = nl_commit(nl);
+	if (r < 0) {
+		r = explain(nl, r, w, "name the new", e);
+		goto undo;
+	}
+	if (w->family) {
+		nl_addr_begin(nl, w->family, w->prefix, out->ifindex);
+		nl_put(nl, IFA_LOCAL, w->addr, w->family == AF_INET ? 4 : 16);
+		nl_put(nl, IFA_ADDRESS, w->addr, w->family == AF_INET ? 4 : 16);
+	}
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, out->ifindex, NULL, 1);
+	r = nl_commit(nl);
+	if (r < 0) {
+		r = explain(nl, r, w, "set up", e);
+		goto undo;
+	}
+	snprintf(out->name, sizeof(out->name), "%s", w->name);
+	return 0;
+undo:
+	/* An answer may have been lost: by the number where it is known, else by the name that nobody else has. */
+	nl_link_delete(nl, out->ifindex, out->ifindex ? NULL : tmp);
+	out->ifindex = 0;
+	return r;
+}
+
+struct ports {
+	int master;
+	unsigned n;
+};
+
+static void count_port(void *ctx, const struct nl_link *l)
+{
+	struct ports *p = ctx;
+
+	p->n += l->master == p->master;
+}
+
+int bridge_remove_unused(struct nl *nl, int ifindex)
+{
+	struct ports p = { .master = ifindex };
+	struct nl_link l;
+	int r = nl_link_get(nl, ifindex, NULL, &l);
+
+	if (r == -ENODEV)
+		return 0;
+	if (r < 0)
+		return r;
+	if (strcmp(l.kind, "bridge") || strncmp(l.alias, "vhost:", 6))
+		return 0;
+	r = nl_link_dump(nl, ifindex, count_port, &p);
+	if (r < 0 || p.n)
+		return r;
+	r = nl_link_delete(nl, ifindex, NULL);
+	return r < 0 ? r : 1;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * rtnetlink for the net plugins: several requests go to the kernel in one system call, which works them off without a
+ * chance for a signal in between, so a batch is one step as far as our own sudden death is concerned. A request that fails
+ * does not hold back those behind it: callers order a batch so that this does no harm.
+ *
+ * Straight on the kernel's ABI: libnl can neither batch nor give the kernel's own text for an error, aborts on misuse,
+ * and costs half a millisecond and 700 KiB at start-up.
+ */
+#ifndef NET_COMMON_NL_H
+#define NET_COMMON_NL_H
+
+#include <linux/rtnetlink.h>
+#include <stdint.h>
+#include <vhost/host.h>
+
+#define NL_BATCH_MAX 8u
+
+struct nl_link {
+	int ifindex, master;
+	uint32_t mtu, flags;
+	char name[16], kind[16], alias[256];
+	uint8_t mac[6];
+	uint8_t stp;            /* bridges: spanning tree runs */
+	uint32_t forward_delay; /* bridges: hundredths of a second */
+};
+
+struct nl {
+	int fd;
+	uint32_t seq;
+	unsigned n;              /* requests in the batch */
+	unsigned len;            /* bytes in buf */
+	unsigned trips;          /* batches sent so far, for tests */
+	int too_long;
+	uint32_t first;          /* sequence number of the batch's first request */
+	int result[NL_BATCH_MAX]; /* of each request, after nl_commit */
+	char text[128];          /* the kernel's words for the first failure, or "" */
+	void (*link)(void *ctx, const struct nl_link *l); /* gets every link of a reply */
+	void *ctx;
+	_Alignas(NLMSG_ALIGNTO) char buf[2048];
+};
+
+int nl_open(struct nl *nl); /* -errno */
+void nl_close(struct nl *nl);
+
+/* A link request; ifindex 0: by name (IFLA_IFNAME is added when name is not NULL). Up: 1 up, 0 down, -1 as it is. */
+void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int ifindex, const char *name, int up);
+void nl_addr_begin(struct nl *nl, int family, unsigned prefix, int ifindex);
+void nl_put(struct nl *nl, uint16_t type, const void *data, size_t len);
+void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v);
+void nl_put_u32(struct nl *nl, uint16_t type, uint32_t v);
+void nl_put_str(struct nl *nl, uint16_t type, const char *s);
+size_t nl_nest(struct nl *nl, uint16_t type);      /* a mark for nl_nest_end */
+void nl_nest_end(struct nl *nl, size_t mark);
+/* Sends the batch and waits for every result. Returns the first failure of a request (result[] has them all), or that of
+ * the socket. An empty batch is 0. */
+int nl_commit(struct nl *nl);
+/* One link by index or, ifindex 0, by name: -ENODEV. */
+int nl_link_get(struct nl *nl, int ifindex, const char *name, struct nl_link *out);
+/* Every link (master 0) or those enslaved to master. */
+int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct nl_link *l), void *ctx);
+int nl_link_delete(struct nl *nl, int ifindex, const char *name);
+
+#endif
