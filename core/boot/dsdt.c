@@ -95,7 +95,7 @@ static void board(struct aml *a, const struct acpi_config *c)
 	aml_resources_close(a);
 	aml_close(a);
 	simple_device(a, "COM1", "PNP0501", 0x3f8, 8, 4);
-	simple_device(a, "RTC_", "PNP0B00", 0x70, 8, 8);
+	simple_device(a, "RTC_", "PNP0B00", 0x70, 2, 8);
 	aml_device(a, "PEVT");
 	aml_name_string(a, "_HID", "QEMU0001"); /* pvpanic */
 	aml_name_int(a, "_UID", 0);

@@ -52,7 +52,7 @@ int vcpu_create(struct vm *v, unsigned id, struct vh_err *e)
 }
 
 /* A line about where the guest was, for errors. */
-static void post_error(struct vcpu *c, const char *what)
+static void post_state(struct vcpu *c, enum vm_event ev, const char *what)
 {
 	struct kvm_regs r = {0};
 	struct kvm_sregs s = {0};
@@ -62,7 +62,12 @@ static void post_error(struct vcpu *c, const char *what)
 	ioctl(c->fd, KVM_GET_SREGS, &s);
 	snprintf(text, sizeof text, "vCPU %u: %s at rip %#llx (cs %#x base %#llx, cr0 %#llx, cr4 %#llx, efer %#llx)", c->id, what,
 		 r.rip, s.cs.selector, s.cs.base, s.cr0, s.cr4, s.efer);
-	vm_post_event(c->vm, VM_ERROR, text);
+	vm_post_event(c->vm, ev, text);
+}
+
+static void post_error(struct vcpu *c, const char *what)
+{
+	post_state(c, VM_ERROR, what);
 }
 
 static void internal_error(struct vcpu *c)
@@ -164,7 +169,7 @@ static int run_once(struct vcpu *c)
 	case KVM_EXIT_SET_TPR:
 		return 0;
 	case KVM_EXIT_SHUTDOWN:
-		vm_post_event(c->vm, VM_TRIPLE_FAULT, "triple fault");
+		post_state(c, VM_TRIPLE_FAULT, "triple fault");
 		return 0;
 	case KVM_EXIT_SYSTEM_EVENT:
 		exit_system_event(c);
