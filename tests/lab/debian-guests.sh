@@ -8,11 +8,10 @@ requires_root
 . "$(dirname "$0")/guests.bash"
 store=/mnt/scratch
 [ -d $store ] || store=$tmp
-fresh() { rm -f "$store/pool/$1"; vhost vol delete "lab/$1" >/dev/null 2>&1; vhost vol create "lab/$1" --size "$2" --format raw >/dev/null; }
+fresh() { vhost vol delete "lab/$1" >/dev/null 2>&1; vhost vol create "lab/$1" --size "$2" --format raw >/dev/null; }
 
 # ---- a pool and its volumes ----
-mkdir -p "$store/pool"
-check "a dir pool is made" vhost pool create lab --type dir --path "$store/pool"
+check "a dir pool is made" vhost pool define lab --type dir --path "$store/pool" --make
 check "a raw volume is made" vhost vol create lab/disk --size 64M --format raw
 
 # ---- the disk; 1 vCPU, 128 MiB, bzImage ----
@@ -166,10 +165,12 @@ ip link del labbr1 2>/dev/null
 
 # ---- a plugin from elsewhere ----
 if [ -n "${VENDOR_PLUGIN:-}" ] && [ -e "$VENDOR_PLUGIN" ]; then
-	kernel=$GUEST_CLOUD/vmlinux start vendor disk --cpus 1 --memory 256M --plugin "$VENDOR_PLUGIN" \
-		--disk "${VENDOR_DISK:?}"
+	path=$(tr : '\n' <<<"$VHOST_PLUGIN_PATH" | grep -v /sdk/ | paste -sd:) # our own build of it must not be found
+	VHOST_PLUGIN_PATH=$path kernel=$GUEST_CLOUD/vmlinux start vendor disk --cpus 1 --memory 256M --plugin "$VENDOR_PLUGIN" \
+		--disk type=ram,volume=scratch,pool.size=64M,format=raw
 	good vendor "a plugin that was built against the installed headers alone serves a disk"
-	vhost vol delete lab/disk >/dev/null 2>&1
+	VHOST_PLUGIN_PATH=$path status 6 "which is not there without --plugin" vhost run --name vendor --kernel "$GUEST_CLOUD/vmlinux" \
+		--disk type=ram,volume=scratch,format=raw --serial null
 else
 	not_ok "a plugin that was built against the installed headers alone serves a disk (tests/lab/prepare built none)"
 fi
