@@ -39,7 +39,7 @@ static int queue_sleep(struct loop_poller *p, int going)
 
 	if (q->vq.broken)
 		return 0;
-	if (!q->paused) {
+	if (!q->quiet) {
 		if (going)
 			work = vq_notify_on(&q->vq);
 		else
@@ -72,7 +72,7 @@ static void queue_go(struct virtio_queue *q)
 		q->vq.broken = 1;
 	}
 	q->running = 1;
-	q->paused = 0;
+	q->quiet = 0;
 	if (d->ops->queue_start)
 		d->ops->queue_start(q);
 	if (d->ops->queue_poll)

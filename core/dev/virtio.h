@@ -35,7 +35,7 @@ struct virtio_queue {
 	/* [queue] */
 	unsigned inflight;
 	uint8_t running, stopping, flush_armed, batch;
-	uint8_t paused; /* set by the device: neither poll it nor ask for doorbells */
+	uint8_t quiet; /* set by the device: do not ask for doorbells before the loop sleeps */
 	struct loop_poller poller;
 	struct vh_watch *watch;
 	struct vh_task flush;

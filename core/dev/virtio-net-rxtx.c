@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * Packets between a tap and the rings. The tap's header is the guest's, so both ways are one system call per packet
+ * straight from and into guest memory. A receive call is offered as many buffers as the last packets needed and, behind
+ * them, a scratch buffer: only what a larger packet has over is copied.
+ */
+#include <unistd.h>
+#include "dev/virtio-net-i.h"
+
+#define RX_BUDGET 64
+#define TX_BUDGET 128
+#define RX_HOT 32 /* empty polls of a tap before it is left to epoll */
+
+static void pair_event(void *ctx, uint32_t events);
+
+/* One watch serves both directions, for an fd can be watched once. */
+static void pair_watch(struct net_pair *p)
+{
+	uint32_t events = 0;
+	int r;
+
+	if (!p->rx_on && !p->tx_on) {
+		loop_unwatch(p->watch);
+		p->watch = NULL;
+		return;
+	}
+	if (p->rx_on && !p->starved && p->active && !p->dead)
+		events |= VH_IN;
+	if (p->tx_on && p->blocked && !p->dead)
+		events |= VH_OUT;
+	if (p->watch) {
+		loop_watch_events(p->watch, events);
+		return;
+	}
+	r = loop_watch(p->loop, p->fd, events, pair_event, p, &p->watch);
+	if (r) {
+		p->watch = NULL;
+		p->dead = 1;
+		log_error("virtio", "%s: the tap cannot be watched: %s", p->net->label, strerror(-r));
+	}
+}
+
+static void pair_died(struct net_pair *p, const char *what)
+{
+	if (errno != EBADFD) /* a pair that the driver has just given up */
+		log_warn("virtio", "%s: queue %u: %s: %s", p->net->label, p->index, what, strerror(errno));
+	p->dead = 1;
+	pair_watch(p);
+}
+
+static void pair_event(void *ctx, uint32_t events)
+{
+	struct net_pair *p = ctx;
+
+	if (events & VH_OUT && p->blocked) {
+		p->blocked = 0;
+		p->tx->quiet = 0;
+		pair_watch(p);
+		if (p->tx_on)
+			net_tx_run(p);
+	}
+	if (events & VH_IN && p->rx_on)
+		net_rx_run(p);
+}
+
+static int mac_in(const uint8_t mac[6], const uint8_t (*table)[6], unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (!memcmp(mac, table[i], 6))
+			return 1;
+	return 0;
+}
+
+static int passes(const struct net_filter *f, const uint8_t *frame, size_t len)
+{
+	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+	if (f->promisc)
+		return 1;
+	if (f->vlans_on && len >= 16 && frame[12] == 0x81 && frame[13] == 0) {
+		unsigned vid = (frame[14] << 8 | frame[15]) & 0xfff;
+
+		if (!(f->vlan[vid / 64] >> (vid % 64) & 1))
+			return 0;
+	}
+	if (frame[0] & 1) {
+		if (!memcmp(frame, broadcast, 6))
+			return !f->nobcast;
+		if (f->nomulti)
+			return 0;
+		return f->allmulti || f->multi_overflow || mac_in(frame, f->multi, f->n_multi);
+	}
+	if (f->nouni)
+		return 0;
+	return f->alluni || f->uni_overflow || !memcmp(frame, f->mac, 6) || mac_in(frame, f->uni, f->n_uni);
+}
+
+struct rx_batch {
+	struct {
+		uint16_t head;
+		uint32_t len;
+	} buf[NET_QUEUE_SIZE];
+	unsigned n;     /* buffers */
+	unsigned n_iov; /* their iovecs, in p->iov */
+	size_t len;
+};
+
+/* One more receive buffer. 1, 0: there is none, < 0: broken. */
+static int rx_take(struct net_pair *p, struct rx_batch *b)
+{
+	struct vq_chain c = {.iov = p->iov + b->n_iov, .cap = NET_RX_CHAIN};
+	int r;
+
+	if (b->n == NET_QUEUE_SIZE || b->n_iov > NET_RX_IOV - NET_RX_CHAIN)
+		return 0;
+	r = vq_pop(&p->rx->vq, &c);
+	if (r <= 0)
+		return r;
+	if (c.in_len < NET_HEADER)
+		return vq_break(&p->rx->vq, "a receive buffer has no room for the header");
+	if (c.n_out)
+		memmove(c.iov, c.iov + c.n_out, c.n_in * sizeof(*c.iov));
+	b->buf[b->n].head = c.head;
+	b->buf[b->n].len = (uint32_t)c.in_len;
+	b->n++;
+	b->n_iov += c.n_in;
+	b->len += c.in_len;
+	return 1;
+}
+
+/* Spreads a packet of `len` bytes that lies in the batch's buffers and then in scratch. 1: it is in the ring, 0: dropped. */
+static int rx_deliver(struct net_pair *p, struct rx_batch *b, size_t len)
+{
+	struct virtqueue *vq = &p->rx->vq;
+	size_t held = b->len, left = len;
+	uint16_t used = 0;
+	uint8_t frame[16];
+	int r;
+
+	if (len < NET_HEADER + NET_FRAME)
+		return 0;
+	if (p->filtering) {
+		size_t n = iov_to_buf(p->iov, b->n_iov + 1, NET_HEADER, frame, len - NET_HEADER < 16 ? len - NET_HEADER : 16);
+
+		if (!passes(&p->filter, frame, n))
+			return 0;
+	}
+	while (len > held) { /* scratch holds [held, len), from its start */
+		unsigned at = b->n_iov;
+		size_t was = b->len;
+
+		if (!p->mergeable)
+			return 0;
+		r = rx_take(p, b);
+		if (r <= 0)
+			return r;
+		iov_from_buf(p->iov + at, b->n_iov - at, 0, p->scratch + (was - held), len - was < b->len - was ? len - was : b->len - was);
+		if (b->len >= len)
+			break;
+	}
+	do {
+		size_t n = b->buf[used].len < left ? b->buf[used].len : left;
+
+		vq_push(vq, b->buf[used].head, (uint32_t)n);
+		left -= n;
+		used++;
+	} while (left);
+	iov_from_buf(p->iov, b->n_iov, offsetof(struct virtio_net_hdr_v1, num_buffers), &used, sizeof(used));
+	vq_unpop(vq, b->n - used);
+	p->rx_want = used < NET_RX_WANT ? used : NET_RX_WANT;
+	return 1;
+}
+
+/* One packet. 1: there may be more, 0: nothing left to do. */
+static int rx_one(struct net_pair *p)
+{
+	struct virtqueue *vq = &p->rx->vq;
+	struct rx_batch b;
+	ssize_t n;
+	int r;
+
+	b.n = b.n_iov = 0;
+	b.len = 0;
+	do
+		r = rx_take(p, &b);
+	while (r > 0 && b.n < p->rx_want);
+	if (r < 0) {
+		virtio_queue_broken(p->rx);
+		return 0;
+	}
+	if (!b.n) {
+		if (vq_notify_on(vq)) { /* some have come after all */
+			vq_notify_off(vq);
+			return 1;
+		}
+		p->rx->quiet = 0;
+		p->starved = 1;
+		pair_watch(p);
+		return 0;
+	}
+	p->iov[b.n_iov] = (struct iovec){p->scratch, NET_SCRATCH};
+	n = readv(p->fd, p->iov, (int)b.n_iov + 1);
+	if (n <= 0) {
+		vq_unpop(vq, b.n);
+		if (n < 0 && errno == EINTR)
+			return 1;
+		if (n == 0 || errno != EAGAIN)
+			pair_died(p, "reading from the tap");
+		return 0;
+	}
+	r = rx_deliver(p, &b, (size_t)n);
+	if (r < 0) {
+		virtio_queue_broken(p->rx);
+		return 0;
+	}
+	if (r) {
+		p->rx_packets++;
+	} else {
+		vq_unpop(vq, b.n);
+		p->rx_dropped++;
+	}
+	return 1;
+}
+
+int net_rx_run(struct net_pair *p)
+{
+	uint64_t before = p->rx_packets + p->rx_dropped;
+	int n = 0;
+
+	if (p->starved || p->dead || !p->active || p->rx->vq.broken)
+		return 0;
+	while (n < RX_BUDGET && rx_one(p))
+		n++;
+	virtio_queue_flush(p->rx);
+	n = (int)(p->rx_packets + p->rx_dropped - before);
+	if (n)
+		p->rx_hot = RX_HOT;
+	else if (p->rx_hot)
+		p->rx_hot--;
+	return n;
+}
+
+void net_rx_buffers(struct net_pair *p)
+{
+	p->rx->quiet = 1;
+	if (p->starved) {
+		p->starved = 0;
+		pair_watch(p);
+	}
+	net_rx_run(p);
+}
+
+int net_tx_run(struct net_pair *p)
+{
+	struct virtqueue *vq = &p->tx->vq;
+	struct iovec *iov = p->tx_iov;
+	struct vq_chain c = {.iov = iov, .cap = VQ_MAX_CHAIN};
+	int n = 0, r = 0;
+	ssize_t w;
+
+	if (p->blocked)
+		return 0;
+	while (n < TX_BUDGET && (r = vq_pop(vq, &c)) > 0) {
+		if (p->link && !p->dead) {
+			do
+				w = c.n_out == 1 ? write(p->fd, iov->iov_base, iov->iov_len) : writev(p->fd, iov, (int)c.n_out);
+			while (w < 0 && errno == EINTR);
+			if (w < 0 && errno == EAGAIN) {
+				vq_unpop(vq, 1);
+				p->blocked = 1;
+				p->tx->quiet = 1;
+				pair_watch(p);
+				break;
+			}
+			/* What the host refuses (too short, a bad offload header, the interface is down) is lost, as on a wire. */
+			if (w < 0)
+				p->tx_dropped++;
+			else
+				p->tx_packets++;
+		}
+		vq_push(vq, c.head, 0);
+		n++;
+	}
+	if (r < 0)
+		virtio_queue_broken(p->tx);
+	else
+		virtio_queue_flush(p->tx);
+	return n;
+}
+
+void net_rx_start(struct net_pair *p)
+{
+	p->rx_on = 1;
+	p->starved = p->dead = 0;
+	p->rx_want = 1;
+	p->rx->quiet = 1;
+	net_pair_update(&p->update);
+}
+
+void net_rx_stop(struct net_pair *p)
+{
+	p->rx_on = 0;
+	pair_watch(p);
+}
+
+void net_tx_start(struct net_pair *p)
+{
+	p->tx_on = 1;
+	p->blocked = 0;
+	net_pair_update(&p->update);
+}
+
+void net_tx_stop(struct net_pair *p)
+{
+	p->tx_on = 0;
+	p->blocked = 0;
+	pair_watch(p);
+}
+
+void net_pair_update(struct vh_task *t)
+{
+	struct net_pair *p = container_of(t, struct net_pair, update);
+	struct net *n = p->net;
+	int was = p->active;
+
+	pthread_mutex_lock(&n->dev.lock);
+	p->filter = n->filter;
+	p->filtering = virtio_has(&n->dev, VIRTIO_NET_F_CTRL_RX) && !n->filter.promisc;
+	p->mergeable = virtio_has(&n->dev, VIRTIO_NET_F_MRG_RXBUF);
+	p->link = n->link != 0;
+	p->active = p->index < n->active && n->link;
+	pthread_mutex_unlock(&n->dev.lock);
+	if (p->active && !was)
+		p->dead = 0;
+	pair_watch(p);
+}
+
+void net_update_pairs(struct net *n)
+{
+	for (unsigned i = 0; i < n->n_pairs; i++)
+		loop_post(n->pair[i].loop, &n->pair[i].update);
+}
