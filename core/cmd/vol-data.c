@@ -57,7 +57,8 @@ static int upload(struct cmd_ctx *c, const struct cmd_volume *v, int fd, struct 
 	const char *format = vh_opt_str(c->opts, "format", NULL);
 	int create = (int)vh_opt_num(c->opts, "create", 0), made = 0, ret = 0;
 	g_autofree char *holder = g_strdup_printf("pid %d vhost vol upload", (int)getpid());
-	struct store_attach a = {.name = v->name, .holder = holder, .mode = VH_ATTACH_RW_EXCL};
+	/* Through the page cache: no alignment, so that the volume keeps its size to the byte. */
+	struct store_attach a = {.name = v->name, .holder = holder, .mode = VH_ATTACH_RW_EXCL, .flags = VH_ATTACH_BUFFERED};
 	const struct vh_format_ops *ops;
 	struct blk_vol *vol;
 
@@ -122,7 +123,7 @@ int vol_run_download(struct cmd_ctx *c, struct vh_err *e)
 	const char *file = c->args[1];
 	int std = !strcmp(file, "-"), force = (int)vh_opt_num(c->opts, "force", 0), fd, made = 0, ret;
 	g_autofree char *holder = g_strdup_printf("pid %d vhost vol download", (int)getpid());
-	struct store_attach a = {.holder = holder, .mode = VH_ATTACH_RO};
+	struct store_attach a = {.holder = holder, .mode = VH_ATTACH_RO, .flags = VH_ATTACH_BUFFERED};
 	struct blk_vol *vol = NULL;
 	struct cmd_volume v;
 	struct vh_job j;

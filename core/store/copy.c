@@ -54,7 +54,12 @@ static int vol_data(struct sink *s, const char *buf, uint64_t len, uint64_t off,
 
 static int vol_zero(struct sink *s, uint64_t len, uint64_t off, struct vh_err *e)
 {
-	return blk_zero(s->v, len, off, e);
+	int ret = blk_zero(s->v, len, off, e);
+
+	/* Zeros first, which is sure, then the space back, which is advisory but keeps them zeros. */
+	if (!ret && blk_vol_info(s->v)->caps & VH_VOL_DISCARD_ZEROES)
+		blk_discard(s->v, len, off, NULL);
+	return ret;
 }
 
 static int fresh_zero(struct sink *s, uint64_t len, uint64_t off, struct vh_err *e)

@@ -19,7 +19,8 @@ static int about(struct store_pool *p, const char *volume, int ret, struct vh_er
 static int rw_volume(struct store_pool *p, const char *name, const char *why, struct blk_vol **out, struct vh_err *e)
 {
 	g_autofree char *holder = g_strdup_printf("pid %d vhost vol %s", (int)getpid(), why);
-	struct store_attach a = {.name = name, .holder = holder, .mode = VH_ATTACH_RW_EXCL};
+	/* Through the page cache: no alignment, so that a volume keeps its size to the byte. */
+	struct store_attach a = {.name = name, .holder = holder, .mode = VH_ATTACH_RW_EXCL, .flags = VH_ATTACH_BUFFERED};
 
 	return store_attach(p, &a, out, e);
 }
@@ -189,17 +190,13 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 			 struct vh_job *j, struct vh_err *e)
 {
 	g_autofree char *holder = g_strdup_printf("pid %d vhost vol clone", (int)getpid());
-	struct store_attach a = {.name = src, .holder = holder, .mode = VH_ATTACH_RO};
+	struct store_attach a = {.name = src, .holder = holder, .mode = VH_ATTACH_RO, .flags = VH_ATTACH_BUFFERED};
 	struct kvs none = {0};
 	struct blk_vol *in = NULL, *out = NULL;
 	struct vh_vol_stat st;
 	char format[32], recorded[32];
-	int zeroed = 0, ret = store_format_get(from, src, format, e);
+	int zeroed = 0, ret = store_format_pick(from, src, NULL, format, e);
 
-	if (!ret && !format[0]) {
-		err_remedy(e, "record it: vhost vol set %s/%s --format ...", from->label, src);
-		ret = about(from, src, err_set(e, -EINVAL, "its format is not recorded"), e);
-	}
 	if (!ret && !store_vol_stat(to, dst, &st, NULL)) {
 		/* An unfinished copy has no record yet and is made anew. */
 		ret = store_format_get(to, dst, recorded, e);
