@@ -221,6 +221,7 @@ int main(int argc, char **argv)
 	g_auto(GStrv) args = g_strdupv(argv);
 	struct check_ctx c = {0};
 	struct kvs set = {0};
+	int r;
 
 	g_option_context_add_main_entries(o, entries, NULL);
 	g_option_context_set_summary(o, "Checks that a plugin keeps the rules of the vhost plugin ABI. Exit status: 0 it does, "
@@ -254,5 +255,10 @@ int main(int argc, char **argv)
 	c.seed = opt_seed ? (uint64_t)opt_seed : (uint64_t)g_get_real_time() % 1000000007;
 	c.set = &set;
 	read_note(&c);
-	return run_all(&c);
+	r = run_all(&c);
+	free((char *)c.path);
+	g_free(set.v);
+	g_strfreev(opt_only);
+	g_strfreev(opt_set);
+	return r;
 }

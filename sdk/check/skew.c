@@ -28,7 +28,7 @@ static const char *const services[] = {VH_SVC_LOG, VH_SVC_LOOP, VH_SVC_IO, VH_SV
 
 struct vh_meta {
 	uint64_t bytes;
-	char data[1 << 16];
+	char data[8 << 20];
 };
 
 static int meta_read(struct vh_meta *m, void *buf, uint64_t len, uint64_t off)
@@ -383,8 +383,8 @@ static void skew_net_flag(struct check_ctx *c)
 static void skew_format_flag(struct check_ctx *c)
 {
 	struct vh_meta *volume = g_new0(struct vh_meta, 1);
-	struct vh_open o = {.size = sizeof(o), .n = 1, .volumes = &volume, .flags = UINT64_C(1) << 31,
-		.host_caps = ~UINT64_C(0)};
+	struct vh_open o = {.size = sizeof(o), .n = 1, .volumes = &volume, .host_caps = ~UINT64_C(0)};
+	struct vh_err e = {0};
 	const struct vh_format_ops *ops;
 	void *img = NULL;
 	int r = enter(c, bent_host(sizeof(struct vh_host), VH_ABI_MINOR, 0));
@@ -394,6 +394,18 @@ static void skew_format_flag(struct check_ctx *c)
 	volume->bytes = sizeof(volume->data);
 	o.object = plug_object_new();
 	o.opts = check_opts(c, ops->open_options, "");
+	if (ops->create) {
+		struct vh_create cr = {.size = sizeof(cr), .bytes = 1 << 20, .volumes = &volume, .n = 1,
+			.opts = check_opts(c, ops->create_options, "create.")};
+
+		r = ops->create(&cr, NULL, &e);
+		CHECK(c, !r, "create() failed: %d %s", r, e.cause ? e.cause : "");
+	}
+	o.flags = 0;
+	if (ops->open(&o, &img, NULL))
+		check_skip(c, "no image to open: it neither creates one nor opens an empty volume");
+	ops->close(img);
+	o.flags = UINT64_C(1) << 31;
 	r = ops->open(&o, &img, NULL);
 	CHECK(c, r == -EOPNOTSUPP, "open() with an unknown flag that must be understood returned %d, not -EOPNOTSUPP", r);
 }

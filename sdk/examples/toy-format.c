@@ -210,6 +210,10 @@ static int toy_open(const struct vh_open *o, void **img, struct vh_err *e)
 
 	if (!t)
 		return vh_host_ptr->err(e, m && o->n ? -ENOMEM : -EOPNOTSUPP, "cannot begin");
+	if (o->flags & VH_MUST_UNDERSTAND & ~(VH_OPEN_RO | VH_OPEN_REPAIR)) {
+		r = vh_host_ptr->err(e, -EOPNOTSUPP, "unknown open flags 0x%llx", (unsigned long long)o->flags);
+		goto error;
+	}
 	t->ops = m;
 	t->volume = o->volumes[0];
 	t->read_only = !!(o->flags & VH_OPEN_RO);

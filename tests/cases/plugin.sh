@@ -32,7 +32,7 @@ doc=$out
 check "sizes seen and known" json 'j["interfaces"][0]["size"] == j["interfaces"][0]["known_size"] and j["descriptor_size"] >= 72'
 check "every absent operation with what happens instead" json \
 	'{"member": "clone", "fallback": "the host copies"} in j["interfaces"][0]["absent"]'
-check "libraries that it needs" json '"libc.so.6" in j["needs"]'
+check "libraries that it needs" json 'all(n.startswith("lib") for n in j["needs"]) and j["needs"]'
 check "its build id" json 'j["build_id"] is None or len(j["build_id"]) == 40'
 status 0 "help tells the options" vhost plugin help variant
 like "with form, text and flags" "$out" "*path=PATH*the folder*required, main option*"
@@ -70,7 +70,7 @@ refused id_mismatch "*its note says that it is 'other'*"
 refused gmodule "*defines g_module_check_init*"
 refused fail_text "*the license of variant has run out (buy a license)"
 refused good "*the file can be written by everybody (chmod go-w *" 0757
-refused crash "*it crashed while it was being loaded: Segmentation fault*"
+refused crash "*it crashed while it was being loaded: Illegal instruction*"
 refused hang "*it hung for * in its entry*"
 is "each refusal has its own words" "${#said[@]}" 12
 status 5 "a text file is no plugin" vhost plugin info "$SRCDIR/meson.build"
