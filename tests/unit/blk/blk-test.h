@@ -22,7 +22,7 @@ struct fake {
 	uint64_t bytes, cap; /* cap: where growing ends */
 	struct vh_volume_info info;
 	uint32_t room;       /* takes this many requests at a time per queue, then blocks; 0: all */
-	int inline_done, remote, never; /* how it completes: inside submit, from a thread, not at all */
+	int inline_done, remote; /* how it completes: inside submit, from a thread, else from the loop */
 	int fail_flush;      /* errno of the next flushes */
 	int hold;            /* keeps requests until fake_release() */
 	atomic_int n_queues, submits, flushes, cancels, opens, fua, writes, violations;
@@ -38,6 +38,7 @@ struct fake {
 };
 struct fake *fake_new(uint64_t bytes, uint32_t align);
 void fake_free(struct fake *f); /* the volume is put */
+void fake_release(struct fake *f);
 struct blk_vol *fake_volume(struct fake *f, const struct blk_config *c);
 extern const struct vh_volume_ops fake_ops;
 

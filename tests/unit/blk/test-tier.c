@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* The submit tier: every way to complete, limits, back-pressure, flush scope, latching, time limits, a lost lease. */
+#include <errno.h>
+#include <stdlib.h>
+#include "blk-test.h"
+#include "plug/plug.h"
+
+#define BYTES (2u << 20)
+
+static void set_mode(struct fake *f, int mode)
+{
+	f->inline_done = mode == 0;
+	f->remote = mode == 1;
+}
+
+static void test_random(void)
+{
+	for (int mode = 0; mode < 3; mode++) /* inside submit, from threads, from the loop */
+		for (uint32_t align = 1; align <= 4096; align *= align == 1 ? 512 : 8) {
+			struct blk_config c = {.label = "fake"};
+			struct fake *f = fake_new(BYTES, align);
+			struct blk_vol *v;
+
+			set_mode(f, mode);
+			v = fake_volume(f, &c);
+			random_test(v, 4, 8, 400, BYTES, 1);
+			random_test(v, 1, 32, 300, BYTES, 1);
+			blk_vol_put(v);
+			fake_free(f);
+		}
+}
+
+/* Tight limits: requests are split, and no limit is ever exceeded (fake_free checks). */
+static void test_limits(void)
+{
+	for (int mode = 0; mode < 3; mode++) {
+		struct blk_config c = {.label = "fake"};
+		struct fake *f = fake_new(BYTES, 512);
+		struct blk_vol *v;
+
+		set_mode(f, mode);
+		f->info.max_segments = 3;
+		f->info.max_bytes = 5000; /* becomes 4608 */
+		f->info.max_zero = 3000;
+		f->info.max_discard = 4096;
+		f->room = 2;
+		v = fake_volume(f, &c);
+		random_test(v, 2, 16, 400, BYTES, 1);
+		blk_vol_put(v);
+		fake_free(f);
+	}
+}
+
+/* No zero, no FUA: emulated by writes and flushes. */
+static void test_emulation(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	g_autofree uint8_t *buf = g_malloc0(BYTES);
+	struct blk_vol *v;
+	struct tq t;
+
+	f->inline_done = 1;
+	f->info.caps &= ~VH_VOL_ZERO;
+	memset(f->mem, 0x11, BYTES);
+	v = fake_volume(f, &c);
+	tq_open(&t, v, 8);
+	g_assert_cmpint(tq_io(&t, VH_ZERO, 0, NULL, 1000000, 1000), ==, 0);
+	g_assert_cmpint(f->mem[999], ==, 0x11);
+	g_assert_cmpint(f->mem[1000] | f->mem[500000] | f->mem[1000999], ==, 0);
+	g_assert_cmpint(f->mem[1001000], ==, 0x11);
+	g_assert_cmpint(tq_io(&t, VH_ZERO, VH_REQ_FAST_ONLY, NULL, 4096, 0), ==, -EOPNOTSUPP);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 0);
+	g_assert_cmpint(tq_io(&t, VH_WRITE, VH_REQ_FUA, buf, 4096, 0), ==, 0);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 1);
+	g_assert_cmpint(tq_io(&t, VH_ZERO, VH_REQ_FUA, NULL, 4096, 0), ==, 0);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 2);
+	g_assert_cmpint(atomic_load(&f->fua), ==, 0);
+	tq_close(&t);
+	blk_vol_put(v);
+	fake_free(f);
+
+	f = fake_new(BYTES, 512);
+	f->inline_done = 1;
+	f->info.caps |= VH_VOL_FUA;
+	v = fake_volume(f, &c);
+	tq_open(&t, v, 8);
+	g_assert_cmpint(tq_io(&t, VH_WRITE, VH_REQ_FUA, buf, 4096, 0), ==, 0);
+	g_assert_cmpint(tq_io(&t, VH_WRITE, VH_REQ_FUA, buf, 100, 5000), ==, 0);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 0);
+	g_assert_cmpint(atomic_load(&f->fua), ==, 2);
+	tq_close(&t);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+struct events {
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	unsigned seen[16];
+	uint64_t value[16];
+};
+
+static void on_event(void *ctx, uint32_t event, uint64_t value)
+{
+	struct events *e = ctx;
+	unsigned k = event > 0x10000 ? event - 0x10000 + 7 : event;
+
+	pthread_mutex_lock(&e->lock);
+	e->seen[k]++;
+	e->value[k] = value;
+	pthread_cond_broadcast(&e->cond);
+	pthread_mutex_unlock(&e->lock);
+}
+
+static void wait_event(struct events *e, uint32_t event)
+{
+	unsigned k = event > 0x10000 ? event - 0x10000 + 7 : event;
+
+	pthread_mutex_lock(&e->lock);
+	while (!e->seen[k])
+		pthread_cond_wait(&e->cond, &e->lock);
+	e->seen[k] = 0;
+	pthread_mutex_unlock(&e->lock);
+}
+
+static void events_init(struct events *e, struct blk_vol *v)
+{
+	memset(e, 0, sizeof(*e));
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_cond_init(&e->cond, NULL);
+	blk_vol_listen(v, on_event, e);
+}
+
+/* After a failed flush every write and flush fails, on every queue and for blocking calls; reads go on. */
+static void test_latch(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	uint8_t b[512] = {0};
+	struct events ev;
+	struct blk_vol *v;
+	struct tq t, u;
+
+	v = fake_volume(f, &c);
+	events_init(&ev, v);
+	tq_open(&t, v, 8);
+	tq_open(&u, v, 8);
+	g_assert_cmpint(tq_io(&t, VH_FLUSH, 0, NULL, 0, 0), ==, 0);
+	f->fail_flush = ENOSPC;
+	g_assert_cmpint(tq_io(&t, VH_FLUSH, 0, NULL, 0, 0), ==, -ENOSPC);
+	wait_event(&ev, BLK_EVENT_FAILED);
+	f->fail_flush = 0;
+	g_assert_cmpint(blk_vol_failed(v), ==, 1);
+	g_assert_cmpint(tq_io(&u, VH_FLUSH, 0, NULL, 0, 0), ==, -EIO);
+	g_assert_cmpint(tq_io(&u, VH_WRITE, 0, b, 512, 0), ==, -EIO);
+	g_assert_cmpint(tq_io(&u, VH_WRITE, 0, b, 5, 0), ==, -EIO);
+	g_assert_cmpint(tq_io(&u, VH_ZERO, 0, NULL, 512, 0), ==, -EIO);
+	g_assert_cmpint(blk_write(v, b, 512, 0, NULL), ==, -EIO);
+	g_assert_cmpint(blk_flush(v, NULL), ==, -EIO);
+	g_assert_cmpint(tq_io(&t, VH_READ, 0, b, 512, 0), ==, 0);
+	g_assert_cmpint(tq_io(&t, VH_READ, 0, b, 5, 3), ==, 0);
+	tq_close(&t);
+	tq_close(&u);
+	blk_vol_listen(v, NULL, NULL);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+/* A volume whose flushes are local to a queue: each flush reaches every queue, also what a closed one wrote. */
+static void test_flush_scope(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	uint8_t b[512] = {0};
+	struct blk_vol *v;
+	struct tq t[3];
+
+	f->info.caps |= VH_VOL_FLUSH_QUEUE_LOCAL;
+	v = fake_volume(f, &c);
+	for (int i = 0; i < 3; i++)
+		tq_open(&t[i], v, 8);
+	g_assert_cmpint(tq_io(&t[1], VH_WRITE, 0, b, 512, 0), ==, 0);
+	g_assert_cmpint(tq_io(&t[0], VH_FLUSH, 0, NULL, 0, 0), ==, 0);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 3);
+	tq_close(&t[1]);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 4); /* its own, as it leaves */
+	tq_close(&t[2]);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 4); /* it wrote nothing */
+	g_assert_cmpint(tq_io(&t[0], VH_FLUSH, 0, NULL, 0, 0), ==, 0);
+	g_assert_cmpint(atomic_load(&f->flushes), ==, 5);
+	f->fail_flush = EIO;
+	g_assert_cmpint(tq_io(&t[0], VH_FLUSH, 0, NULL, 0, 0), ==, -EIO);
+	g_assert_cmpint(blk_vol_failed(v), ==, 1);
+	tq_close(&t[0]);
+	blk_vol_put(v);
+	f->fail_flush = 0;
+	v = fake_volume(f, &c);
+	random_test(v, 4, 8, 300, BYTES, 1);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+/* More in flight than the plugin takes: the rest waits for ready(), nothing is lost. */
+static void test_back_pressure(void)
+{
+	for (int mode = 0; mode < 3; mode++)
+		for (uint32_t room = 1; room < 8; room += 3) {
+			struct blk_config c = {.label = "fake"};
+			struct fake *f = fake_new(BYTES, 1);
+			struct blk_vol *v;
+
+			set_mode(f, mode);
+			f->room = room;
+			v = fake_volume(f, &c);
+			random_test(v, 2, 64, 500, BYTES, 1);
+			blk_vol_put(v);
+			fake_free(f);
+		}
+}
+
+/* A request that takes too long: an event, a cancel hint, and it still completes once; blocking calls give up. */
+static void test_timeout(void)
+{
+	struct blk_config c = {.label = "fake", .io_timeout_ns = 50000000};
+	struct fake *f = fake_new(BYTES, 512);
+	uint8_t b[512] = {0};
+	struct events ev;
+	struct blk_vol *v = fake_volume(f, &c);
+
+	events_init(&ev, v);
+	f->hold = 1;
+	g_assert_cmpint(blk_write(v, b, 512, 0, NULL), ==, -ETIMEDOUT);
+	wait_event(&ev, BLK_EVENT_STALLED);
+	while (!atomic_load(&f->cancels))
+		g_usleep(1000);
+	fake_release(f);
+	wait_event(&ev, BLK_EVENT_MOVING);
+	f->hold = 0;
+	g_assert_cmpint(blk_write(v, b, 512, 0, NULL), ==, 0);
+	blk_vol_listen(v, NULL, NULL);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+/* Lease lost: nothing is sent any more, reads neither; what is in flight gets the cancel hint. */
+static void test_lease(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	const struct vh_event_ops *events = plug_service(VH_SVC_EVENT);
+	uint8_t b[512] = {0};
+	struct events ev;
+	struct blk_vol *v = fake_volume(f, &c);
+	struct tq t;
+	int before;
+
+	events_init(&ev, v);
+	tq_open(&t, v, 8);
+	g_assert_cmpint(tq_io(&t, VH_READ, 0, b, 512, 0), ==, 0);
+	events->post(f->object, VH_EVENT_DEGRADED, 0);
+	wait_event(&ev, VH_EVENT_DEGRADED);
+	f->bytes = BYTES * 2;
+	events->post(f->object, VH_EVENT_SIZE, 0);
+	wait_event(&ev, VH_EVENT_SIZE);
+	g_assert_cmpuint(blk_vol_bytes(v), ==, BYTES * 2);
+	g_assert_cmpuint(ev.value[VH_EVENT_SIZE], ==, BYTES * 2);
+	before = atomic_load(&f->submits);
+	events->post(f->object, VH_EVENT_LEASE_LOST, 0);
+	g_assert_cmpint(tq_io(&t, VH_READ, 0, b, 512, 0), ==, -EIO);
+	g_assert_cmpint(tq_io(&t, VH_WRITE, 0, b, 5, 0), ==, -EIO);
+	g_assert_cmpint(tq_io(&t, VH_FLUSH, 0, NULL, 0, 0), ==, -EIO);
+	wait_event(&ev, VH_EVENT_LEASE_LOST);
+	g_assert_cmpint(blk_read(v, b, 512, 0, NULL), ==, -EIO);
+	g_assert_cmpint(atomic_load(&f->submits), ==, before);
+	tq_close(&t);
+	blk_vol_listen(v, NULL, NULL);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+/* The plugin has few queues: control calls use their own while there is room, else one of the user's. */
+static void test_few_queues(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	uint8_t b[512] = {0};
+	struct blk_vol *v;
+	struct tq t;
+
+	f->info.max_queues = 1;
+	v = fake_volume(f, &c);
+	g_assert_cmpint(blk_write(v, b, 512, 0, NULL), ==, 0);
+	g_assert_cmpint(atomic_load(&f->n_queues), ==, 1);
+	tq_open(&t, v, 8); /* takes the place of the volume's own */
+	g_assert_cmpint(atomic_load(&f->n_queues), ==, 1);
+	g_assert_cmpint(blk_write(v, b, 512, 0, NULL), ==, 0);
+	g_assert_cmpint(tq_io(&t, VH_READ, 0, b, 512, 0), ==, 0);
+	tq_close(&t);
+	g_assert_cmpint(blk_read(v, b, 512, 0, NULL), ==, 0);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+static void test_growth(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	uint8_t b[1000];
+	struct blk_vol *v = fake_volume(f, &c);
+	struct tq t, u;
+
+	memset(b, 9, sizeof(b));
+	tq_open(&t, v, 8);
+	tq_open(&u, v, 8);
+	g_assert_cmpint(tq_io(&t, VH_WRITE, 0, b, 1000, BYTES - 10), ==, 0);
+	g_assert_cmpuint(blk_vol_bytes(v), >, BYTES + 990);
+	g_assert_cmpint(tq_io(&u, VH_READ, 0, b, 1000, BYTES - 10), ==, 0);
+	g_assert_cmpint(b[0] + b[999], ==, 18);
+	g_assert_cmpint(tq_io(&u, VH_WRITE, 0, b, 1000, f->cap - 1000), ==, 0); /* no room for a step: exactly */
+	g_assert_cmpuint(blk_vol_bytes(v), ==, f->cap);
+	g_assert_cmpint(tq_io(&u, VH_WRITE, 0, b, 1000, f->cap - 999), ==, -ENOSPC);
+	g_assert_cmpint(blk_vol_resize(v, BYTES, NULL), ==, 0);
+	g_assert_cmpuint(blk_vol_bytes(v), ==, BYTES);
+	tq_close(&t);
+	tq_close(&u);
+	blk_vol_put(v);
+	f->info.caps &= ~VH_VOL_GROW;
+	v = fake_volume(f, &c);
+	tq_open(&t, v, 8);
+	g_assert_cmpint(tq_io(&t, VH_WRITE, 0, b, 512, BYTES), ==, -ENOSPC);
+	tq_close(&t);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+/* What a plugin says about its volume is checked. */
+static void test_nonsense(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	struct blk_vol *v;
+
+#define REFUSED(member, value) do { \
+		struct vh_volume_info save = f->info; \
+		struct vh_err e = {0}; \
+		f->info.member = value; \
+		g_assert_cmpint(blk_vol_new(f, &fake_ops, &c, &v, &e), <, 0); \
+		g_assert_nonnull(e.cause); \
+		g_assert_cmpstr(e.object, ==, "volume fake"); \
+		err_clear(&e); \
+		f->info = save; \
+	} while (0)
+	REFUSED(len_align, 100);
+	REFUSED(len_align, 1u << 31);
+	REFUSED(buf_align, 3);
+	REFUSED(logical_block, 513);
+	REFUSED(max_bytes, 100);
+	REFUSED(max_zero, 100);
+	REFUSED(fd, 12345);
+	fake_free(f);
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/blk/tier/random", test_random);
+	g_test_add_func("/blk/tier/limits", test_limits);
+	g_test_add_func("/blk/tier/emulation", test_emulation);
+	g_test_add_func("/blk/tier/latch", test_latch);
+	g_test_add_func("/blk/tier/flush-scope", test_flush_scope);
+	g_test_add_func("/blk/tier/back-pressure", test_back_pressure);
+	g_test_add_func("/blk/tier/timeout", test_timeout);
+	g_test_add_func("/blk/tier/lease", test_lease);
+	g_test_add_func("/blk/tier/few-queues", test_few_queues);
+	g_test_add_func("/blk/tier/growth", test_growth);
+	g_test_add_func("/blk/tier/nonsense", test_nonsense);
+	return g_test_run();
+}
