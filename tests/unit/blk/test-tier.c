@@ -2,8 +2,8 @@
  * Copyright The vhost authors */
 /* The submit tier: every way to complete, limits, back-pressure, flush scope, latching, time limits, a lost lease. */
 #include <errno.h>
-#include <stdlib.h>
 #include "blk-test.h"
+#include "blk/blk-i.h"
 #include "plug/plug.h"
 
 #define BYTES (2u << 20)
@@ -303,6 +303,94 @@ static void test_few_queues(void)
 	fake_free(f);
 }
 
+struct async {
+	struct blk_io io;
+	struct iovec iov;
+	struct tq *t;
+	struct vh_task task;
+	atomic_int ended;
+};
+
+static void async_done(struct blk_io *io, int res)
+{
+	g_assert_cmpint(res, ==, 0);
+	atomic_store(&((struct async *)io)->ended, 1);
+}
+
+static void async_fn(struct vh_task *t)
+{
+	struct async *a = (struct async *)((char *)t - offsetof(struct async, task));
+
+	blk_submit(a->t->q, &a->io);
+}
+
+static void async_start(struct async *a, struct tq *t, uint16_t op, void *buf, uint64_t len, uint64_t off)
+{
+	*a = (struct async){.iov = {buf, len}, .t = t, .task = {async_fn, {NULL, NULL}}};
+	a->io = (struct blk_io){.op = op, .off = off, .len = len, .iov = &a->iov, .niov = 1, .done = async_done};
+	loop_post(t->l, &a->task);
+}
+
+static unsigned held(struct fake *f)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&f->lock);
+	n = f->n_held;
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
+
+/* The first unaligned write of a volume waits for the aligned ones that were sent before, on any queue; an aligned one that
+ * comes after it waits for it; what does not overlap waits for nobody. */
+static void test_first_unaligned(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 4096);
+	struct blk_vol *v = fake_volume(f, &c);
+	uint8_t *b = g_aligned_alloc(1, 16384, 4096);
+	struct async x, y, z, other;
+	struct tq t, u;
+
+	memset(b, 5, 16384);
+	tq_open(&t, v, 8);
+	tq_open(&u, v, 8);
+	f->hold = 1;
+	async_start(&x, &t, VH_WRITE, b, 4096, 8192);
+	while (held(f) != 1)
+		g_usleep(100);
+	async_start(&y, &u, VH_WRITE, b, 10, 8200);
+	while (!atomic_load(&v->rmw_on))
+		g_usleep(100);
+	async_start(&z, &t, VH_WRITE, b, 4096, 8192);
+	async_start(&other, &t, VH_WRITE, b, 4096, 65536);
+	while (held(f) != 2) /* x and other */
+		g_usleep(100);
+	g_usleep(20000);
+	g_assert_cmpuint(held(f), ==, 2);
+	fake_release(f);
+	while (held(f) != 1) /* y reads its block */
+		g_usleep(100);
+	g_assert_true(atomic_load(&x.ended));
+	g_assert_true(atomic_load(&other.ended));
+	fake_release(f);
+	while (held(f) != 1) /* and writes it */
+		g_usleep(100);
+	g_assert_false(atomic_load(&z.ended));
+	fake_release(f);
+	while (held(f) != 1)
+		g_usleep(100);
+	g_assert_true(atomic_load(&y.ended));
+	fake_release(f);
+	while (!atomic_load(&z.ended))
+		g_usleep(100);
+	tq_close(&t);
+	tq_close(&u);
+	blk_vol_put(v);
+	fake_free(f);
+	g_aligned_free(b);
+}
+
 static void test_growth(void)
 {
 	struct blk_config c = {.label = "fake"};
@@ -374,6 +462,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/blk/tier/timeout", test_timeout);
 	g_test_add_func("/blk/tier/lease", test_lease);
 	g_test_add_func("/blk/tier/few-queues", test_few_queues);
+	g_test_add_func("/blk/tier/first-unaligned", test_first_unaligned);
 	g_test_add_func("/blk/tier/growth", test_growth);
 	g_test_add_func("/blk/tier/nonsense", test_nonsense);
 	return g_test_run();
