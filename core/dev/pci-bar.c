@@ -5,6 +5,7 @@
 
 /* Enough for any number of devices. */
 #define WINDOW64_MAX (UINT64_C(1) << 40)
+#define PHYS_BITS_MAX 46
 
 /*
  * The 64-bit window lies in the upper half of what the CPU can address, in its third quarter: above any RAM that fits
@@ -19,6 +20,9 @@ void pci_window_init(struct pci_host *h)
 	h->win_base = h->win_size = 0;
 	if (bits < 34 || bits > 57)
 		return;
+	/* 4-level page tables map 47 bits to one side: guests that map memory one to one must reach the window. */
+	if (bits > PHYS_BITS_MAX)
+		bits = PHYS_BITS_MAX;
 	for (unsigned i = 0; i < m->n; i++)
 		if (m->range[i].gpa + m->range[i].bytes > ram)
 			ram = m->range[i].gpa + m->range[i].bytes;
