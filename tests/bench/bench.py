@@ -58,14 +58,14 @@ class Guest:
 
 def value(lines, key):
     for line in lines:
-        m = re.match(r'%s=([0-9.]+)' % re.escape(key), line.strip())
+        m = re.search(r'\b%s=([0-9.]+)' % re.escape(key), line)
         if m:
             return float(m.group(1))
     raise RuntimeError('the guest printed no %s: %r' % (key, lines[-5:]))
 
 
 def vhost(guest, cmdline, disks=(), nets=(), extra=()):
-    a = [VHOST, 'run', '--name', 'bench-%d' % random.getrandbits(40), '--memory', '128M', '--kernel', os.path.join(GUEST, guest),
+    a = [VHOST, 'run', '--name', 'bench-%d' % random.getrandbits(40), '--memory', '128M', '--kernel', os.path.join(GUEST, 'guest-' + guest),
          '--cmdline', cmdline, '--on-reboot', 'exit', '--rng', 'off', '--balloon', 'off']
     for d in disks:
         a += ['--disk', d]
@@ -78,7 +78,7 @@ def qemu(machine, guest, cmdline, disks=(), nets=()):
     """disks: blockdev options of a node; nets: tap names."""
     a = [QEMU, '-M', {'microvm': 'microvm,acpi=off', 'q35': 'q35'}[machine], '-bios', QBOOT, '-accel', 'kvm', '-cpu', 'qemu64,-sse3',
          '-m', '128', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio',
-         '-kernel', os.path.join(GUEST, guest), '-append', cmdline]
+         '-kernel', os.path.join(GUEST, 'guest-' + guest), '-append', cmdline]
     bus = {'microvm': 'virtio-blk-device', 'q35': 'virtio-blk-pci,disable-legacy=on'}[machine]
     nic = {'microvm': 'virtio-net-device', 'q35': 'virtio-net-pci,disable-legacy=on'}[machine]
     if machine == 'microvm':
@@ -148,8 +148,8 @@ def bench_start(rounds):
             return (int(f.read()) - g.began) / 1e6
 
     got = interleave(rounds, {
-        'vhost': lambda: once(vhost('hello', '', ['path=%s,format=raw' % img], ['type=bridge,name=br0'])),
-        'qemu': lambda: once(qemu('microvm', 'hello', '', ['driver=raw,@file.driver=file,file.filename=%s,cache.direct=on' % img], [ns.tap()])),
+        'vhost': lambda: once(vhost('hello', 'end=reboot', ['path=%s,format=raw' % img], ['type=bridge,name=br0'])),
+        'qemu': lambda: once(qemu('microvm', 'hello', 'end=reboot', ['driver=raw,@file.driver=file,file.filename=%s,cache.direct=on' % img], [ns.tap()])),
     })
     ns.close()
     row('exec to first guest instruction (1 disk, 1 NIC)', 'ms', got['vhost'], got['qemu'], .35, 'less', 'microvm with qboot; goal .25')
@@ -173,15 +173,15 @@ def bench_memory(rounds):
 
     def once(argv):
         g = Guest(argv, netns=ns.name)
-        # `ip netns exec` execs: the pid is the machine's. The guest prints, and idles in `idle`.
+        # `ip netns exec` execs: the pid is the machine's. The guest prints, and then spins.
         time.sleep(1.0)
         m = peak(g.p.pid)
         g.kill()
         return m['VmHWM']
 
     got = interleave(rounds, {
-        'vhost': lambda: once(vhost('hello', 'idle', ['path=%s,format=raw' % img], ['type=bridge,name=br0'])),
-        'qemu': lambda: once(qemu('microvm', 'hello', 'idle', ['driver=raw,@file.driver=file,file.filename=%s,cache.direct=on' % img], [ns.tap()])),
+        'vhost': lambda: once(vhost('hello', 'end=hang', ['path=%s,format=raw' % img], ['type=bridge,name=br0'])),
+        'qemu': lambda: once(qemu('microvm', 'hello', 'end=hang', ['driver=raw,@file.driver=file,file.filename=%s,cache.direct=on' % img], [ns.tap()])),
     })
     ns.close()
     row('peak resident memory (128 MiB guest, 1 disk, 1 NIC)', 'MiB', got['vhost'], got['qemu'], None, 'less',
@@ -211,12 +211,12 @@ def bench_blk(rounds, seconds=2):
     for where in ('null', 'tmpfs', 'file'):
         for op in ('randread', 'randwrite'):
             for depth in (1, 32, 128):
-                got = interleave(rounds, blk_sides(where, 'op=%s bs=4096 depth=%d ms=%d' % (op, depth, seconds * 1000)))
+                got = interleave(rounds, blk_sides(where, 'rw=%s bs=4096 depth=%d ms=%d' % (op, depth, seconds * 1000)))
                 row('4k %s, depth %d, %s' % (op, depth, where), 'IOPS', got['vhost'], got['qemu'], goals.get((where, depth)), 'more')
-        got = interleave(rounds, blk_sides(where, 'op=read bs=131072 depth=8 ms=%d' % (seconds * 1000)))
+        got = interleave(rounds, blk_sides(where, 'rw=read bs=131072 depth=8 ms=%d' % (seconds * 1000)))
         row('128k sequential read, depth 8, %s' % where, 'IOPS', got['vhost'], got['qemu'], None, 'more')
-    got = interleave(rounds, blk_sides('file', 'op=flush bs=4096 depth=1 ms=%d' % (seconds * 1000)))
-    row('4k write + flush, depth 1, file', 'IOPS', got['vhost'], got['qemu'], None, 'more')
+    got = interleave(rounds, blk_sides('file', 'rw=flush bs=4096 depth=1 ms=%d' % (seconds * 1000)))
+    row('flush, depth 1, file', 'IOPS', got['vhost'], got['qemu'], None, 'more')
 
 
 class Namespace:
@@ -252,7 +252,7 @@ def bench_net(rounds, seconds=2):
         'vhost': lambda: value(Guest(vhost(guest, cmd, nets=['type=bridge,name=br0']), netns=ns.name).wait(), 'pps'),
         'qemu': lambda: value(Guest(qemu('q35', guest, cmd, nets=[tap]), netns=ns.name).wait(), 'pps'),
     }
-    got = interleave(rounds, sides('netbench', 'op=tx bytes=64 ms=%d' % (seconds * 1000)))
+    got = interleave(rounds, sides('netbench', 'len=64 ms=%d' % (seconds * 1000)))
     row('64-byte transmit, tap, userspace', 'packets/s', got['vhost'], got['qemu'], 1.2, 'more')
 
     def ping(argv):
@@ -269,8 +269,8 @@ def bench_net(rounds, seconds=2):
             g.kill()
 
     got = interleave(rounds, {
-        'vhost': lambda: ping(vhost('netbench', 'op=echo ip=192.0.2.2 ms=60000', nets=['type=bridge,name=br0'])),
-        'qemu': lambda: ping(qemu('q35', 'netbench', 'op=echo ip=192.0.2.2 ms=60000', nets=[tap])),
+        'vhost': lambda: ping(vhost('netecho', 'ip=192.0.2.2 secs=60', nets=['type=bridge,name=br0'])),
+        'qemu': lambda: ping(qemu('q35', 'netecho', 'ip=192.0.2.2 secs=60', nets=[tap])),
     })
     ns.close()
     row('ping, host to guest, mean of 1000', 'us', got['vhost'], got['qemu'], .9, 'less')

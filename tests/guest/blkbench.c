@@ -26,13 +26,13 @@ void guest_main(void)
 		memcpy(rw, "randread", 9);
 	random = !memcmp(rw, "rand", 4);
 	type = !memcmp(rw, "flush", 5) ? BLK_FLUSH : !memcmp(rw + (random ? 4 : 0), "write", 5) ? BLK_OUT : BLK_IN;
-	CHECK(virtio_open(&dev, VIRTIO_BLK, (unsigned)arg_u64("disk", 0), BLK_F_FLUSH), "no disk");
+	CHECK(virtio_open(&dev, VIRTIO_BLK, (unsigned)arg_u64("disk", 0), BLK_F_FLUSH | VIRTIO_F_INDIRECT), "no disk");
 	CHECK(virtio_queue(&dev, 0, VQ_MAX), "no queue");
 	virtio_ok(&dev);
 	if (depth > MAX_DEPTH)
 		depth = MAX_DEPTH;
-	if (depth > q->size / 3) /* three descriptors a request */
-		depth = q->size / 3;
+	if (depth > q->size / (q->table ? 1 : 3)) /* three descriptors a request, or one that points at three */
+		depth = q->size / (q->table ? 1 : 3);
 	sectors = virtio_config(&dev, 0, 4) | (uint64_t)virtio_config(&dev, 4, 4) << 32;
 	size = arg_u64("size", sectors * 512);
 	if (size > sectors * 512)

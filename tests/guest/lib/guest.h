@@ -72,11 +72,13 @@ int pci_find(unsigned index, struct pci_fn *f); /* index-th function of bus 0; s
 
 /* virtio.c: a modern device by PCI, or by MMIO as microvm's command line tells. Polled. */
 #define VQ_MAX 256
+#define VQ_INDIRECT 4 /* descriptors of an indirect table */
+#define VIRTIO_F_INDIRECT (UINT64_C(1) << 28)
 struct vring_desc { uint64_t addr; uint32_t len; uint16_t flags, next; };
 struct vring_avail { uint16_t flags, idx, ring[VQ_MAX], event; };
 struct vring_used { uint16_t flags, idx; struct { uint32_t id, len; } ring[VQ_MAX]; uint16_t event; };
 struct vq {
-	struct vring_desc *desc;
+	struct vring_desc *desc, *table; /* table: VIRTIO_F_INDIRECT was wanted and offered */
 	volatile struct vring_avail *avail;
 	volatile struct vring_used *used;
 	unsigned size, index;

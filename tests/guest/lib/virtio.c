@@ -149,6 +149,8 @@ unsigned virtio_queue(struct virtio *v, unsigned n, unsigned max)
 	q->avail = page_alloc(sizeof *q->avail);
 	q->used = page_alloc(sizeof *q->used);
 	q->avail->flags = 1; /* polled: no interrupts */
+	if (v->features & VIRTIO_F_INDIRECT)
+		q->table = page_alloc(sizeof(struct vring_desc) * VQ_INDIRECT * q->size);
 	for (unsigned i = 0; i < q->size; i++)
 		q->desc[i].next = (uint16_t)(i + 1);
 	q->n_free = (uint16_t)q->size;
@@ -186,6 +188,18 @@ int vq_add(struct vq *q, const struct vbuf *b, unsigned n, unsigned in)
 {
 	uint16_t head = q->free_head, i = head;
 
+	if (q->table && n <= VQ_INDIRECT) {
+		struct vring_desc *t = q->table + (size_t)head * VQ_INDIRECT;
+		if (!q->n_free)
+			return -1;
+		for (unsigned k = 0; k < n; k++)
+			t[k] = (struct vring_desc){(uint64_t)(uintptr_t)b[k].p, b[k].len,
+						   (uint16_t)((k + 1 < n ? 1 : 0) | (k >= n - in ? 2 : 0)), (uint16_t)(k + 1)};
+		i = q->desc[head].next;
+		q->desc[head] = (struct vring_desc){(uint64_t)(uintptr_t)t, (uint32_t)(n * sizeof *t), 4, i};
+		n = 1;
+		goto link;
+	}
 	if (q->n_free < n)
 		return -1;
 	for (unsigned k = 0; k < n; k++) {
@@ -195,6 +209,7 @@ int vq_add(struct vq *q, const struct vbuf *b, unsigned n, unsigned in)
 		d->flags = (uint16_t)((k + 1 < n ? 1 : 0) | (k >= n - in ? 2 : 0));
 		i = d->next;
 	}
+link:
 	q->free_head = i;
 	q->n_free = (uint16_t)(q->n_free - n);
 	q->avail->ring[q->next_avail % q->size] = head;
