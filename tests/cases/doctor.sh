@@ -29,13 +29,13 @@ run vhost doctor --json
 is "secrets that others may read" "$(pick secrets 'read by others')" "['note']"
 like "with the remedy" "$(json '[f["remedy"] for f in j["findings"] if f["topic"]=="secrets"][0]')" "chmod 700 *"
 
-if [ "$(id -u)" = 0 ] && setpriv --reuid 65534 --clear-groups test -x "$VHOST" 2>/dev/null; then
-	chmod 755 "$tmp"; mkdir -p "$tmp/closed/x/root"; chmod 700 "$tmp/closed"
-	(VHOST_ROOT="$tmp/closed/x/root" setpriv --reuid 65534 --clear-groups "$VHOST" doctor --json >"$tmp/out"); out=$(<"$tmp/out")
+chmod 755 "$tmp"; cp "$VHOST" "$tmp/vhost" # the build may be where no other user can go
+if [ "$(id -u)" = 0 ] && setpriv --reuid 65534 --clear-groups test -x "$tmp/vhost" 2>/dev/null; then
+	 mkdir -p "$tmp/closed/x/root"; chmod 700 "$tmp/closed"
+	(VHOST_ROOT="$tmp/closed/x/root" setpriv --reuid 65534 --clear-groups "$tmp/vhost" doctor --json >"$tmp/out"); out=$(<"$tmp/out")
 	is "a folder that refuses is a problem" "$(pick folders "$tmp/closed: Permission denied")" "['problem', 'note', 'note']"
 	like "with a remedy for that very folder" "$(json '[f["remedy"] for f in j["findings"] if f["topic"]=="folders"][0]')" "chmod o+x $tmp/closed,*"
-	mkdir "$tmp/pool"; chmod 700 "$tmp/pool"
 else
-	skip "a folder that refuses is a problem" "needs root, and a build that other users can reach"
+	skip "a folder that refuses is a problem" "needs root"
 fi
 finish
