@@ -34,7 +34,7 @@ struct check_group {
 	const char *name, *about;
 	const struct check *checks; /* ends with an id of NULL */
 };
-extern const struct check_group group_load, group_skew;
+extern const struct check_group group_load, group_skew, group_io;
 extern const struct check_group *const check_groups[]; /* NULL-terminated, in order of running */
 
 /* Both end the check. */
@@ -54,6 +54,7 @@ const char *check_folder(struct check_ctx *c);
 /* The host that checks hand to plugins: the core's, with inert tables for services that nobody has registered. */
 extern const struct vh_host check_host;
 const void *check_service(const char *iid);
+extern const struct vh_io_ops *check_io; /* set before loading: the vh.io/1 that the plugin gets */
 /* Loads the plugin as the core does; fails the check when that fails. Returns the host's copy of a table, NULL when the
  * plugin does not offer that interface. */
 const void *check_load(struct check_ctx *c, uint32_t kind);

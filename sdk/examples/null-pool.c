@@ -71,7 +71,7 @@ static uint32_t submit(void *q, struct vh_req *const *r, uint32_t n)
 	for (uint32_t i = 0; i < n; i++) {
 		for (uint32_t k = 0; p->zeros && r[i]->op == VH_READ && k < r[i]->niov; k++)
 			memset(r[i]->iov[k].iov_base, 0, r[i]->iov[k].iov_len);
-		io->done(r[i], 0);
+		io->done(r[i], r[i]->op >= VH_READ && r[i]->op <= VH_ZERO ? 0 : -EOPNOTSUPP);
 	}
 	return n;
 }
