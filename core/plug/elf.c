@@ -14,6 +14,7 @@
 #define STR_MAX (4u << 20)       /* bytes of the dynamic string table */
 #define SYM_MAX (1u << 20)       /* dynamic symbols */
 #define EXPORTS_MAX 65536u
+#define HASH_STEP 256u /* words of a hash chain that are read at once */
 
 int elf_read(struct elf_src *s, uint64_t off, void *buf, uint64_t len)
 {
@@ -166,6 +167,7 @@ static void dyn_entry(struct dyn_tables *t, struct elf_dyn *out, const Elf64_Dyn
 /* How many dynamic symbols there are: DT_HASH says it, DT_GNU_HASH's last chain ends with it. 0: cannot be told. */
 static uint64_t symbol_count(struct elf_src *s, const struct dyn_tables *t)
 {
+	g_autofree uint32_t *words = NULL;
 	uint32_t h[4];
 	uint64_t off, last = 0;
 
@@ -176,22 +178,24 @@ static uint64_t symbol_count(struct elf_src *s, const struct dyn_tables *t)
 	/* h: buckets, first hashed symbol, bloom words of 8 bytes, shift */
 	if (h[0] > SYM_MAX || h[1] > SYM_MAX || h[2] > SYM_MAX)
 		return 0;
-	for (uint32_t i = 0; i < h[0]; i++) {
-		uint32_t b;
-
-		if (!elf_read(s, off + 16 + h[2] * UINT64_C(8) + i * UINT64_C(4), &b, 4))
-			return 0;
-		last = MAX(last, b);
-	}
+	off += 16 + h[2] * UINT64_C(8);
+	words = g_new(uint32_t, MAX(h[0], HASH_STEP));
+	if (!elf_read(s, off, words, h[0] * UINT64_C(4)))
+		return 0;
+	for (uint32_t i = 0; i < h[0]; i++)
+		last = MAX(last, words[i]);
 	if (last < h[1])
 		return h[1]; /* only undefined symbols */
-	for (; last < SYM_MAX; last++) {
-		uint32_t c;
+	/* The chain words of the hashed symbols follow; the last symbol's has its lowest bit set. */
+	off += h[0] * UINT64_C(4);
+	while (last < SYM_MAX) {
+		uint64_t at = off + (last - h[1]) * UINT64_C(4), n = at < s->len ? MIN((s->len - at) / 4, HASH_STEP) : 0;
 
-		if (!elf_read(s, off + 16 + h[2] * UINT64_C(8) + h[0] * UINT64_C(4) + (last - h[1]) * UINT64_C(4), &c, 4))
+		if (!n || !elf_read(s, at, words, n * 4))
 			return 0;
-		if (c & 1)
-			return last + 1;
+		for (uint64_t i = 0; i < n; i++, last++)
+			if (words[i] & 1)
+				return last + 1;
 	}
 	return 0;
 }
@@ -227,10 +231,11 @@ int elf_dyn_read(struct elf_src *s, struct elf_dyn *out, struct vh_err *e)
 	g_autoptr(GArray) offs = g_array_new(FALSE, FALSE, sizeof(uint64_t));
 	g_autoptr(GPtrArray) needed = g_ptr_array_new_with_free_func(g_free);
 	g_autoptr(GPtrArray) exports = g_ptr_array_new_with_free_func(g_free);
+	g_autofree Elf64_Dyn *entries = NULL;
 	g_autofree char *str = NULL;
 	struct dyn_tables t = {.needed = offs};
 	const struct elf_ph *dyn = NULL;
-	uint64_t off;
+	uint64_t off, n_dyn;
 
 	memset(out, 0, sizeof(*out));
 	out->exec_stack = 1; /* what the kernel assumes of a file that says nothing */
@@ -243,15 +248,12 @@ int elf_dyn_read(struct elf_src *s, struct elf_dyn *out, struct vh_err *e)
 	}
 	if (!dyn)
 		return err_set(e, -ENOEXEC, "not a vhost plugin: it has no dynamic section");
-	for (uint64_t i = 0; i < DYN_MAX && (i + 1) * sizeof(Elf64_Dyn) <= dyn->filesz; i++) {
-		Elf64_Dyn d;
-
-		if (dyn->off > s->len || !elf_read(s, dyn->off + i * sizeof(d), &d, sizeof(d)))
-			return err_set(e, -ENOEXEC, "damaged: its dynamic section lies outside the file");
-		if (d.d_tag == DT_NULL)
-			break;
-		dyn_entry(&t, out, &d);
-	}
+	n_dyn = MIN(dyn->filesz / sizeof(*entries), DYN_MAX);
+	entries = g_new(Elf64_Dyn, n_dyn + 1);
+	if (!elf_read(s, dyn->off, entries, n_dyn * sizeof(*entries)))
+		return err_set(e, -ENOEXEC, "damaged: its dynamic section lies outside the file");
+	for (uint64_t i = 0; i < n_dyn && entries[i].d_tag != DT_NULL; i++)
+		dyn_entry(&t, out, &entries[i]);
 	if (!t.strsz || t.strsz > STR_MAX || !elf_offset(s, t.strtab, t.strsz, &off))
 		return err_set(e, -ENOEXEC, "damaged: its string table lies outside the file");
 	str = g_malloc(t.strsz);
