@@ -219,8 +219,8 @@ int main(int argc, char **argv)
 	g_autoptr(GOptionContext) o = g_option_context_new("FILE");
 	g_autoptr(GError) error = NULL;
 	g_auto(GStrv) args = g_strdupv(argv);
-	struct check_ctx c = {0};
-	struct kvs set = {0};
+	static struct check_ctx c;
+	static struct kvs set;
 	int r;
 
 	g_option_context_add_main_entries(o, entries, NULL);

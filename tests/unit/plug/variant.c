@@ -5,8 +5,12 @@
  * per variant with -DV_NAME. Only tables and the entry matter here; the pool's functions are never called.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vhost/sugar.h>
 #include <vhost/pool.h>
@@ -57,10 +61,20 @@ static int p_attach(void *pool, const struct vh_attach *a, void **vol, const str
 
 static const struct vh_opt opt_path = {sizeof(struct vh_opt), VH_OPT_PATH, VH_OPT_REQUIRED | VH_OPT_MAIN, "path",
 	"the folder", NULL, NULL, 0, 0};
+#ifdef V_bad_schema
+static const struct vh_opt opt_bad = {sizeof(struct vh_opt), VH_OPT_SIZE, 0, "blocks", "how many", "1", NULL, 512, 4096};
+static const struct vh_opt *const options[] = {&opt_path, &opt_bad, NULL};
+#else
 static const struct vh_opt *const options[] = {&opt_path, NULL};
+#endif
 
+#ifdef V_cap_lie
+#define CAPS VH_POOL_CREATE
+#else
+#define CAPS 0
+#endif
 #define POOL_OPS { \
-	.size = sizeof(struct vh_pool_ops), .scheme = "variant", .pool_options = options, .open = p_open, \
+	.size = sizeof(struct vh_pool_ops), .caps = CAPS, .scheme = "variant", .pool_options = options, .open = p_open, \
 	.close = p_close, .info = p_info, .list = p_list, .stat = p_stat, .attach = p_attach, }
 
 #if defined(V_short_table)
@@ -101,8 +115,10 @@ static const struct vh_pool_ops the_ops = POOL_OPS;
 /* ---- the descriptor ---- */
 static const void *get(const char *iid)
 {
-#ifdef V_get_null
+#if defined(V_get_null)
 	return NULL;
+#elif defined(V_get_any)
+	return &the_ops;
 #else
 	return strcmp(iid, VH_IID_POOL) ? NULL : &the_ops;
 #endif
@@ -180,6 +196,24 @@ void plugdep_used(void);
 __attribute__((used)) static void (*const keep)(void) = plugdep_used;
 #endif
 
+#ifdef V_exports
+VH_EXPORT int variant_helper(void);
+int variant_helper(void) { return 1; }
+#endif
+#ifdef V_ctor
+__attribute__((constructor)) static void ctor(void)
+{
+	umask(077);
+}
+#endif
+#ifdef V_thread_entry
+static void *thread(void *arg)
+{
+	pause();
+	return NULL;
+}
+#endif
+
 #if !defined(V_no_entry) && !defined(V_dep_entry)
 VH_EXPORT int vh_plugin_entry_v1(const struct vh_host *host, const struct vh_plugin **out)
 {
@@ -193,6 +227,9 @@ VH_EXPORT int vh_plugin_entry_v1(const struct vh_host *host, const struct vh_plu
 #elif defined(V_hang)
 	for (;;)
 		pause();
+#elif defined(V_needs_service)
+	*out = &desc;
+	return ((const struct vh_stats_ops *)host->service(host, VH_SVC_STATS))->counter ? 0 : -1;
 #elif defined(V_positive)
 	return 7;
 #elif defined(V_no_desc)
@@ -201,6 +238,31 @@ VH_EXPORT int vh_plugin_entry_v1(const struct vh_host *host, const struct vh_plu
 	__builtin_trap();
 	return 0;
 #else
+#ifdef V_dirty_entry
+	if (open("/dev/null", O_RDONLY) < 0)
+		return -errno;
+#endif
+#ifdef V_thread_entry
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, thread, NULL))
+		return -EAGAIN;
+#endif
+#ifdef V_loud
+	printf("variant 1.2, brought to you by us\n");
+	fflush(stdout);
+#endif
+#ifdef V_host_greedy
+	/* Reads a member that the host's table does not have. */
+	if (((void *const volatile *)host)[host->size / sizeof(void *) + 1] == (void *)1)
+		return -1;
+#endif
+#ifdef V_service_greedy
+	const struct vh_log_ops *log = host->service(host, VH_SVC_LOG);
+
+	if (log && ((void *const volatile *)log)[sizeof(*log) / sizeof(void *)] == (void *)1)
+		return -1;
+#endif
 #ifdef V_count
 	const char *n = getenv("VARIANT_ENTRIES");
 	char text[16] = {(char)('1' + (n ? *n - '0' : 0)), 0};

@@ -1,0 +1,54 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Copyright The vhost authors
+# vhost-plugin-check finds what is wrong: every broken test plugin fails the check that is meant for it, and the good one fails none.
+. "$(dirname "$0")/functions.sh"
+requires python3
+variants=$BUILDDIR/tests/unit/plug check=$BUILDDIR/sdk/check/vhost-plugin-check
+[ -e "$variants/good.so" ] && [ -x "$check" ] || skip_all "the kit or the test plugins are not built"
+
+finds() { # VARIANT ID
+	status 1 "$1 is found" "$check" --only "$2" "$variants/$1.so"
+	like "by $2" "$out" "*not ok 1 - $2*"
+}
+status 0 "a good plugin passes LOAD" "$check" --only LOAD "$variants/good.so"
+finds no_note load-note
+finds wrong_major load-note
+finds wrong_draft load-note
+finds short_table load-loads
+finds id_mismatch load-loads
+finds no_entry load-one-symbol
+finds gmodule load-one-symbol
+finds exports load-one-symbol
+finds dirty_entry load-leaves-state
+finds thread_entry load-leaves-state
+finds ctor load-leaves-state
+finds loud load-silent
+finds get_any load-unknown-interface
+finds cap_lie load-caps
+finds bad_schema load-schemas
+finds crash load-leaves-state
+like "a crash is a result" "$out" "*it crashed: Illegal instruction*"
+like "with the command that repeats it" "$out" "*repeat: vhost-plugin-check --only load-leaves-state --seed *"
+finds host_greedy skew-host-released
+finds service_greedy skew-services-exact
+finds needs_service skew-services-missing
+status 1 "a hang is a result" "$check" --only load-loads "$variants/hang.so"
+like "after its time" "$out" "*hung for 5.0 s*"
+
+status 0 "the list of checks" "$check" --list
+missing=""
+while read -r doc; do
+	file=${doc%#*} anchor=${doc#*#}
+	# GitHub's anchors: lower case, blanks to hyphens, other signs dropped.
+	sed -n 's/^##* *//p' "$SRCDIR/$file" 2>/dev/null | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9_\n-' | grep -qx -- "$anchor" ||
+		missing="$missing $doc"
+done < <(grep -oE '\(docs/[^)]*\)$' <<<"$out" | tr -d '()' | sort -u)
+is "every rule stands where it says" "$missing" ""
+status 0 "as JSON" "$check" --json --only load-note "$variants/good.so"
+check "an object" python3 -c 'import json, sys; j = json.loads(sys.argv[1]); assert j["failed"] == 0 and j["checks"][0]["result"] == "pass"' "$out"
+status 0 "in this process" "$check" --in-process --only load-schemas "$variants/good.so"
+status 1 "in this process, failing" "$check" --in-process --only load-note "$variants/no_note.so"
+status 2 "a check that there is not" "$check" --only nonsense "$variants/good.so"
+status 2 "no file" "$check"
+finish
