@@ -22,7 +22,7 @@ struct misc {
 	pthread_mutex_t lock; /* of the debug line */
 	char line[160];
 	unsigned n;
-	uint8_t p92, apm_reg[2];
+	uint8_t p92, apm_reg[2], told; /* told: once between resets, the guest cannot fill the log */
 };
 
 static void p92_read(void *ctx, uint64_t off, void *data, unsigned len)
@@ -81,7 +81,7 @@ static void panic_write(void *ctx, uint64_t off, const void *data, unsigned len)
 	uint8_t v = *(const uint8_t *)data;
 	if (v & PANICKED)
 		vm_post_event(((struct misc *)ctx)->vm, VM_PANIC, "the guest's kernel panicked");
-	else if (v & CRASH_LOADED)
+	else if (v & CRASH_LOADED && !__atomic_exchange_n(&((struct misc *)ctx)->told, 1, __ATOMIC_RELAXED))
 		log_warn("vm", "the guest's kernel panicked and starts its crash kernel");
 }
 
@@ -91,6 +91,7 @@ static const struct bus_ops p92_ops = {p92_read, p92_write}, apm_ops = {apm_read
 void misc_reset(struct misc *m)
 {
 	__atomic_store_n(&m->p92, 2, __ATOMIC_RELAXED); /* A20 is on */
+	__atomic_store_n(&m->told, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&m->apm_reg[0], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&m->apm_reg[1], 0, __ATOMIC_RELAXED);
 }

@@ -152,8 +152,8 @@ void bus_remove(struct bus *b, struct bus_region *r)
 	entry_put(b, e);
 }
 
-/* The region that holds all of [addr, addr+len), pinned; or NULL. */
-static struct entry *entry_get(struct bus *b, uint64_t addr, unsigned len)
+/* The region that holds all of [addr, addr+len), pinned; or NULL, and whether regions hold part of it. */
+static struct entry *entry_get(struct bus *b, uint64_t addr, unsigned len, int *part)
 {
 	struct entry *e = NULL;
 	pthread_rwlock_rdlock(&b->lock);
@@ -162,15 +162,19 @@ static struct entry *entry_get(struct bus *b, uint64_t addr, unsigned len)
 		e = b->entries[at];
 		__atomic_add_fetch(&e->running, 1, __ATOMIC_SEQ_CST);
 	}
+	/* Without a region from addr on, an access that wraps around finds those at the bottom. */
+	*part = !e && (at < b->n ? b->entries[at]->base <= addr || b->entries[at]->base - addr < len : addr + len < addr);
 	pthread_rwlock_unlock(&b->lock);
 	return e;
 }
 
+/* Whether regions hold part of an access that none holds whole. */
 static int bus_one(struct bus *b, uint64_t addr, void *data, unsigned len, int write)
 {
-	struct entry *e = entry_get(b, addr, len);
+	int part;
+	struct entry *e = entry_get(b, addr, len, &part);
 	if (!e)
-		return 0;
+		return part;
 	struct frame f = {e, frames};
 	frames = &f;
 	if (write && e->ops->write)
@@ -179,21 +183,21 @@ static int bus_one(struct bus *b, uint64_t addr, void *data, unsigned len, int w
 		e->ops->read(e->ctx, addr - e->base, data, len);
 	frames = f.outer;
 	entry_put(b, e);
-	return 1;
+	return 0;
 }
 
 /* An access that no region holds whole is what the hardware makes of it: one byte after the other. */
 void bus_read(struct bus *b, uint64_t addr, void *data, unsigned len)
 {
 	memset(data, 0xff, len);
-	if (!bus_one(b, addr, data, len, 0) && len > 1)
+	if (bus_one(b, addr, data, len, 0))
 		for (unsigned i = 0; i < len; i++)
 			bus_one(b, addr + i, (uint8_t *)data + i, 1, 0);
 }
 
 void bus_write(struct bus *b, uint64_t addr, const void *data, unsigned len)
 {
-	if (!bus_one(b, addr, (void *)data, len, 1) && len > 1)
+	if (bus_one(b, addr, (void *)data, len, 1))
 		for (unsigned i = 0; i < len; i++)
 			bus_one(b, addr + i, (uint8_t *)data + i, 1, 1);
 }

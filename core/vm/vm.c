@@ -289,12 +289,10 @@ void vm_post_event(struct vm *v, enum vm_event ev, const char *text)
 {
 	struct vcpu *c = vcpu_current();
 
-	if (ev != VM_PANIC) {
-		if (c && c->vm == v)
-			c->parked = 1; /* nothing after the write to the reset port is executed */
-		if (__atomic_exchange_n(&v->event_posted, 1, __ATOMIC_ACQ_REL))
-			return;
-	}
+	if (c && c->vm == v)
+		c->parked = 1; /* nothing after the write to the reset port is executed */
+	if (__atomic_exchange_n(&v->event_posted, 1, __ATOMIC_ACQ_REL))
+		return;
 	if (v->c.event)
 		v->c.event(v->c.event_ctx, ev, text);
 }

@@ -34,7 +34,8 @@ struct bus *vm_mmio(struct vm *v);
 int vm_fd(struct vm *v);
 unsigned vm_cpus(const struct vm *v);
 unsigned vm_phys_bits(const struct vm *v);
-void vm_post_event(struct vm *v, enum vm_event ev, const char *text); /* [any] */
+/* [any] The first event stands until vm_reset, others are dropped; a vCPU that posts one executes nothing after it. */
+void vm_post_event(struct vm *v, enum vm_event ev, const char *text);
 
 /* Initial state of the boot CPU; the others wait for SIPI. Kept, and set again by vm_reset. */
 struct vm_boot {

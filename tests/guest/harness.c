@@ -46,6 +46,14 @@ static void on_serial(void *ctx, const void *data, size_t len)
 		_exit(1);
 }
 
+struct input { struct serial *s; const char *left; };
+
+static void feed(void *ctx)
+{
+	struct input *in = ctx;
+	in->left += serial_input(in->s, in->left, strlen(in->left));
+}
+
 static const struct option options[] = {
 	{"kernel", 1, NULL, 'k'}, {"initrd", 1, NULL, 'i'}, {"cmdline", 1, NULL, 'c'}, {"cpus", 1, NULL, 'n'}, {"memory", 1, NULL, 'm'},
 	{"protocol", 1, NULL, 'p'}, {"reboots", 1, NULL, 'r'}, {"limit", 1, NULL, 't'}, {"pause-every", 1, NULL, 'P'}, {"button-after", 1, NULL, 'b'},
@@ -64,7 +72,7 @@ int main(int argc, char **argv)
 	struct vm_boot boot;
 	struct vh_err e = {0};
 	int reboots = 0, limit = 60, pause_every = 0, button = -1, timing = 0, o, status = 1;
-	const char *input = NULL;
+	struct input input = {0};
 	uint64_t start = now_us(), begin;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -79,7 +87,7 @@ int main(int argc, char **argv)
 		case 't': limit = atoi(optarg); break;
 		case 'P': pause_every = atoi(optarg); break;
 		case 'b': button = atoi(optarg); break;
-		case 'I': input = optarg; break;
+		case 'I': input.left = optarg; break;
 		case 'T': c.mem.thp = 1; break;
 		case 'v': timing = 1; break;
 		default: return 2;
@@ -93,13 +101,16 @@ int main(int argc, char **argv)
 		fprintf(stderr, "harness: loaded after %llu us\n", (unsigned long long)(now_us() - start));
 	if (vm_ready(v, &e))
 		goto out;
+	if (input.left) {
+		input.s = serial;
+		serial_on_room(serial, feed, &input);
+		feed(&input);
+	}
 	vm_set_boot(v, &boot);
 	if (vm_start(v, &e))
 		goto out;
 	if (timing)
 		fprintf(stderr, "harness: started after %llu us\n", (unsigned long long)(now_us() - start));
-	if (input)
-		serial_input(serial, input, strlen(input));
 	begin = now_us();
 	for (;;) {
 		struct pollfd p = {m.wake, POLLIN, 0};

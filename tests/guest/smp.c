@@ -33,4 +33,6 @@ void guest_main(void)
 	CHECK(finished == cpus, "%u of %u CPUs finished", finished, cpus);
 	CHECK(total == (uint64_t)cpus * ROUNDS, "counted %lu", total);
 	print("smp: ok %u CPUs\n", cpus);
+	if (arg_str("end"))
+		reboot();
 }
