@@ -29,6 +29,22 @@ static int chance(unsigned ppm)
 	return rig_rnd(&s) % 1000000 < ppm;
 }
 
+/* With lock_self the calls are parallel as far as the core goes; the plugin, which cannot, sees one at a time. */
+static pthread_mutex_t plugin_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int enter(int nowait)
+{
+	if (!shim.lock_self)
+		return 0;
+	return nowait ? pthread_mutex_trylock(&plugin_lock) : pthread_mutex_lock(&plugin_lock);
+}
+
+static void leave(void)
+{
+	if (shim.lock_self)
+		pthread_mutex_unlock(&plugin_lock);
+}
+
 static int shim_map(void *img, struct vh_map *m)
 {
 	int r;
@@ -42,7 +58,12 @@ static int shim_map(void *img, struct vh_map *m)
 		return shim.map_error;
 	if (shim.on_map)
 		shim.on_map(m, 1);
+	if (enter(m->flags & VH_MAP_NOWAIT))
+		return -EAGAIN;
 	r = shim.map ? shim.map(img, m) : real->map(img, m);
+	leave();
+	if (shim.lock_self && !(m->flags & VH_MAP_NOWAIT) && chance(shim.delay * 20)) /* the answer grows old */
+		g_usleep(300);
 	if (shim.on_map)
 		shim.on_map(m, 0);
 	for (uint32_t k = 0; r == 0 && k < m->n; k++)
@@ -56,13 +77,17 @@ static int shim_commit(void *img, struct vh_map *m, int status, uint32_t nowait)
 
 	if (nowait && chance(shim.commit_eagain))
 		return -EAGAIN;
+	if (enter((int)nowait))
+		return -EAGAIN;
 	if (status == 0 && chance(shim.commit_fail)) {
 		r = real->commit(img, m, -EIO, nowait);
+		leave();
 		g_assert_cmpint(r, ==, 0);
 		shim.aborts++;
 		return -EIO;
 	}
 	r = real->commit(img, m, status, nowait);
+	leave();
 	if (status < 0)
 		shim.aborts++;
 	else
@@ -72,11 +97,25 @@ static int shim_commit(void *img, struct vh_map *m, int status, uint32_t nowait)
 
 static int shim_flush(void *img, uint32_t phase)
 {
+	int r;
+
 	if (!phase)
 		shim.flushes++;
 	if (chance(shim.delay))
 		g_usleep(500);
-	return real->flush(img, phase);
+	enter(0);
+	r = real->flush(img, phase);
+	leave();
+	return r;
+}
+
+static int shim_info(void *img, struct vh_image_info *i)
+{
+	int r = real->info(img, i);
+
+	if (shim.lock_self)
+		i->caps |= VH_FMT_LOCK_SELF;
+	return r;
 }
 
 const struct vh_format_ops *shim_ops(const char *format)
@@ -87,6 +126,7 @@ const struct vh_format_ops *shim_ops(const char *format)
 		g_error("%s: %s", format, e.cause);
 	shimmed_ops = *real;
 	shimmed_ops.map = shim_map;
+	shimmed_ops.info = shim_info;
 	if (real->commit)
 		shimmed_ops.commit = shim_commit;
 	if (real->flush)

@@ -220,7 +220,7 @@ static void faults(struct blk_vol *top, int on)
 	shim.delay = on ? 20000 : 0;
 }
 
-static void run(unsigned ops, unsigned g, int with)
+static void run(unsigned ops, unsigned g, int with, int lock_self)
 {
 	struct blk_vol *base, *mid, *top;
 	struct fmt_image *i;
@@ -266,6 +266,7 @@ static void run(unsigned ops, unsigned g, int with)
 	}
 	fmt_close(i);
 
+	shim.lock_self = lock_self;
 	i = rig_open(top, "toy-format", 1, FMT_REPORT);
 	verify(i, "before");
 	faults(top, with);
@@ -321,9 +322,10 @@ static void run(unsigned ops, unsigned g, int with)
 
 static unsigned scale = 1;
 
-static void unaligned_with_faults(void) { run(60000 * scale, 37, 1); }
-static void aligned_with_faults(void) { run(30000 * scale, 512, 1); }
-static void unaligned_without_faults(void) { run(20000 * scale, 101, 0); }
+static void unaligned_with_faults(void) { run(50000 * scale, 37, 1, 0); }
+static void aligned_with_faults(void) { run(20000 * scale, 512, 1, 0); }
+static void unaligned_without_faults(void) { run(20000 * scale, 101, 0, 0); }
+static void parallel_with_faults(void) { run(30000 * scale, 73, 1, 1); }
 
 int main(int argc, char **argv)
 {
@@ -333,5 +335,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/fmt/model/unaligned-without-faults", unaligned_without_faults);
 	g_test_add_func("/fmt/model/aligned-with-faults", aligned_with_faults);
 	g_test_add_func("/fmt/model/unaligned-with-faults", unaligned_with_faults);
+	g_test_add_func("/fmt/model/parallel-plugin-with-faults", parallel_with_faults);
 	return g_test_run();
 }
