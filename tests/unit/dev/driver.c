@@ -142,7 +142,7 @@ void drv_start(struct drv *d, struct vm *v, unsigned devfn, uint64_t features, u
 	drv_ok(d);
 }
 
-uint16_t drv_put(struct drvq *q, const struct buf *b, unsigned n)
+uint16_t drv_fill(struct drvq *q, const struct buf *b, unsigned n)
 {
 	uint16_t head = q->next_desc;
 
@@ -156,7 +156,19 @@ uint16_t drv_put(struct drvq *q, const struct buf *b, unsigned n)
 	}
 	q->avail->ring[q->avail_idx & (q->size - 1)] = head;
 	q->avail_idx++;
+	return head;
+}
+
+void drv_publish(struct drvq *q)
+{
 	__atomic_store_n(&q->avail->idx, q->avail_idx, __ATOMIC_SEQ_CST);
+}
+
+uint16_t drv_put(struct drvq *q, const struct buf *b, unsigned n)
+{
+	uint16_t head = drv_fill(q, b, n);
+
+	drv_publish(q);
 	return head;
 }
 

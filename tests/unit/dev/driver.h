@@ -46,6 +46,8 @@ void drv_msix(struct drv *d); /* all vectors unmasked, data = vector */
 void drv_ok(struct drv *d);
 void drv_start(struct drv *d, struct vm *v, unsigned devfn, uint64_t features, unsigned queues, unsigned size);
 void drv_reset(struct drv *d); /* waits until it reads 0 */
+uint16_t drv_fill(struct drvq *q, const struct buf *b, unsigned n); /* a chain, not yet visible */
+void drv_publish(struct drvq *q);
 uint16_t drv_put(struct drvq *q, const struct buf *b, unsigned n); /* a chain, made visible; its head */
 void drv_kick(struct drvq *q);  /* always */
 int drv_poll(struct drvq *q, struct done *out); /* 1: one more used entry */

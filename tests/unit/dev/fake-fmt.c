@@ -101,8 +101,10 @@ static void release_task(struct vh_task *t)
 
 void fake_release(struct fmt_image *i)
 {
+	unsigned n = i->queues; /* the device may be gone when the last one was let go */
+
 	__atomic_store_n(&i->hold, 0, __ATOMIC_SEQ_CST);
-	for (unsigned k = 0; k < i->queues; k++)
+	for (unsigned k = 0; k < n; k++)
 		loop_post(i->q[k]->loop, &i->q[k]->task);
 }
 

@@ -348,13 +348,14 @@ static void test_broken(void)
 		b[1].gpa = i == 1 ? (16u << 20) - 512 : r.data;
 		if (i == 3)
 			b[1].in = 0;
-		drv_put(q, b, 2);
+		drv_fill(q, b, 2);
 		if (i == 0)
 			q->desc[1] = (struct vring_desc){r.data, 512, VRING_DESC_F_WRITE | VRING_DESC_F_NEXT, 1};
 		if (i == 2)
-			__atomic_store_n(&q->avail->idx, 20, __ATOMIC_SEQ_CST);
+			q->avail_idx = 20;
 		if (i == 4)
 			q->avail->ring[0] = 8;
+		drv_publish(q);
 		drv_kick(q);
 		wait_for(drv_get(&r.d, VIRTIO_PCI_COMMON_STATUS, 1) == (15 | VIRTIO_CONFIG_S_NEEDS_RESET));
 		wait_for(drv_signals(r.dev, 0) == was + 1);
