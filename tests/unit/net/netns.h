@@ -15,6 +15,8 @@
 
 static inline int netns_fresh(void)
 {
+	g_autofree char *ip = g_find_program_in_path("ip");
+
 	if (geteuid() || unshare(CLONE_NEWNET) < 0) {
 		g_test_skip("needs root and network namespaces");
 		return 0;
@@ -23,7 +25,7 @@ static inline int netns_fresh(void)
 		g_test_skip("/dev/net/tun is missing");
 		return 0;
 	}
-	if (!g_find_program_in_path("ip") && access("/sbin/ip", X_OK) < 0) {
+	if (!ip && access("/sbin/ip", X_OK) < 0) {
 		g_test_skip("iproute2's ip is missing");
 		return 0;
 	}
