@@ -49,6 +49,9 @@ static int def_read(const char *name, GKeyFile **kf, struct vh_err *e)
 	g_autofree char *path = def_path(name);
 	g_autoptr(GError) err = NULL;
 
+	*kf = NULL;
+	if (access(path, F_OK) < 0 && errno == ENOENT)
+		return 0; /* the usual case of "default": quicker than GLib's error, which loads character sets */
 	*kf = g_key_file_new();
 	if (g_key_file_load_from_file(*kf, path, G_KEY_FILE_KEEP_COMMENTS, &err))
 		return 0;

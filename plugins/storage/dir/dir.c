@@ -115,6 +115,8 @@ int dir_open_file(const struct dir_pool *p, const char *name, int flags, struct 
 		close(fd);
 		return dir_fail(e, -EINVAL, "%s/%s changed while it was opened", p->path, name);
 	}
+	/* Left on, it would make io_uring answer -EAGAIN where it should wait. */
+	fcntl(fd, F_SETFL, flags & O_DIRECT);
 	return fd;
 }
 

@@ -67,19 +67,31 @@ static int holds(int pid, const struct stat *st)
 	return found;
 }
 
+/* RFC 3339. gmtime() would read the time zone's file, on the way of a starting VM. Days to a date after Howard Hinnant's
+ * well-known arithmetic: years begin in March, so that the leap day is the last one. */
+static void utc_text(time_t t, char out[32])
+{
+	unsigned second = (unsigned)(t % 86400);
+	uint64_t day = (uint64_t)(t / 86400) + 719468, era = day / 146097, doe = day % 146097;
+	uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365, doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+	unsigned mp = (unsigned)((5 * doy + 2) / 153), d = (unsigned)(doy - (153 * mp + 2) / 5 + 1), m = mp < 10 ? mp + 3 : mp - 9;
+
+	snprintf(out, 32, "%04u-%02u-%02uT%02u:%02u:%02uZ", (unsigned)(yoe + era * 400 + (m <= 2)) % 10000, m % 100, d % 100,
+		 second / 3600, second / 60 % 60, second % 60);
+}
+
 void dir_holder_write(int fd, const char *holder, int shared)
 {
 	char buf[512], since[32];
 	struct utsname u;
 	struct record old;
 	struct stat st;
-	struct tm tm;
 	time_t now = time(NULL);
 	int n;
 
 	if (!holder || uname(&u) < 0)
 		return;
-	strftime(since, sizeof(since), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+	utc_text(now, since);
 	n = snprintf(buf, sizeof(buf), "%.64s %d %s %.255s", u.nodename[0] ? u.nodename : "-", (int)getpid(), since,
 		     holder);
 	for (char *c = buf; *c; c++)

@@ -254,7 +254,7 @@ int dir_reattach(void *pool, void *vol, uint32_t mode, struct vh_err *e)
 		return dir_fail(e, -EOPNOTSUPP, "a volume that is only peeked at is detached and attached again");
 	if (was_ro && !ro) {
 		snprintf(at, sizeof(at), "/proc/self/fd/%d", v->fd);
-		fd = open(at, O_RDWR | O_CLOEXEC | O_NONBLOCK | (v->direct ? O_DIRECT : 0));
+		fd = open(at, O_RDWR | O_CLOEXEC | (v->direct ? O_DIRECT : 0));
 		if (fd < 0 || v->lock_fd == v->fd) {
 			ret = dir_fail(e, fd < 0 ? -errno : -EACCES, "%s may not be written by user %d", v->path,
 				       (int)geteuid());

@@ -575,6 +575,7 @@ static void test_attach_info(void)
 		g_assert_cmpuint(i.buf_align, <=, 4096);
 	}
 	g_assert_true(fcntl(i.fd, F_GETFD) & FD_CLOEXEC);
+	g_assert_false(fcntl(i.fd, F_GETFL) & O_NONBLOCK); /* io_uring would answer -EAGAIN */
 	dirtest_detach(v);
 
 	struct vh_attach a = {.size = sizeof(a), .mode = VH_ATTACH_RW_EXCL, .name = "v", .flags = VH_ATTACH_BUFFERED};
