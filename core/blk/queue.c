@@ -281,21 +281,32 @@ static void rw_granted(struct blk_range *r)
 	blk_push(r->q, &p->u);
 }
 
+/* The bits of a request's buffers that are misaligned, or ~0 when they are not `len` bytes. */
+static uint64_t many_bits(const struct blk_vol *v, const struct blk_io *io)
+{
+	uint64_t bits = 0, sum = 0;
+
+	if (io->niov > v->max_segments)
+		return ~UINT64_C(0);
+	for (uint32_t i = 0; i < io->niov; i++) {
+		bits |= ((uintptr_t)io->iov[i].iov_base & v->buf_mask) | (io->iov[i].iov_len & v->len_mask);
+		sum += io->iov[i].iov_len;
+	}
+	return sum == io->len ? bits : ~UINT64_C(0);
+}
+
 /* Whether one unit does it: aligned, in bounds, within limits. */
 static inline int is_plain(const struct blk_vol *v, const struct blk_io *io)
 {
-	uint64_t bits = 0, sum = 0, end;
+	uint64_t bits = (io->off | io->len) & v->len_mask;
 
-	if (unlikely(__builtin_add_overflow(io->off, io->len, &end) || !io->len || io->len > v->max_bytes ||
-		     end > atomic_load_explicit(&v->bytes, memory_order_relaxed) || io->niov > v->max_segments ||
-		     (io->flags & (uint16_t)~v->unit_flags)))
-		return 0;
-	for (uint32_t i = 0; i < io->niov; i++) {
-		bits |= (uintptr_t)io->iov[i].iov_base & v->buf_mask;
-		bits |= io->iov[i].iov_len & v->len_mask;
-		sum += io->iov[i].iov_len;
-	}
-	return !((io->off | io->len) & v->len_mask) && !bits && sum == io->len;
+	if (likely(io->niov == 1))
+		bits |= ((uintptr_t)io->iov->iov_base & v->buf_mask) | (io->iov->iov_len ^ io->len);
+	else
+		bits |= many_bits(v, io);
+	/* len - 1: no bytes at all are not plain either; bytes and max_bytes are far from overflowing. */
+	return !bits && !(io->flags & ~v->unit_flags) && io->len - 1 < v->max_bytes &&
+	       io->off <= INT64_MAX && io->off + io->len <= atomic_load_explicit(&v->bytes, memory_order_relaxed);
 }
 
 static int check(struct blk_vol *v, const struct blk_io *io)

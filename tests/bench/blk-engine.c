@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * The block engine alone, without a guest: blk-engine FILE|null ENGINE DEPTH SECONDS [write]. 4 KiB at random, one queue;
+ * prints requests per second. FILE is opened with O_DIRECT where that works.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "blk/volume.h"
+#include "plug/plug.h"
+
+#define BLOCK 4096u
+
+static struct vh_volume_info info = {.size = sizeof(info), .fd = -1, .logical_block = 512};
+
+static int vol_info(void *vol, struct vh_volume_info *i)
+{
+	memcpy(i, &info, i->size);
+	return 0;
+}
+
+static int vol_queue_open(void *vol, struct vh_queue *hq, uint32_t depth, void **q, struct vh_err *e)
+{
+	*q = vol;
+	return 0;
+}
+
+static int vol_queue_start(void *q, struct vh_loop *l)
+{
+	return 0;
+}
+
+static void nothing(void *x)
+{
+}
+
+static const struct vh_io_ops *io_ops;
+
+static uint32_t vol_submit(void *q, struct vh_req *const *r, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		io_ops->done(r[i], 0);
+	return n;
+}
+
+static const struct vh_volume_ops ops = {.size = sizeof(ops), .info = vol_info, .queue_open = vol_queue_open,
+	.queue_start = vol_queue_start, .queue_close = nothing, .submit = vol_submit, .close = nothing};
+
+static struct vh_loop *loop;
+static struct blk_vq *q;
+static uint64_t blocks, count, limit_ns, start_ns, seed = 88172645463325252u;
+static uint16_t op = VH_READ;
+
+struct slot {
+	struct blk_io io;
+	struct iovec iov;
+};
+
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void submit(struct slot *s)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	s->io.op = op;
+	s->io.off = seed % blocks * BLOCK;
+	blk_submit(q, &s->io);
+}
+
+static void done(struct blk_io *io, int res)
+{
+	if (res < 0) {
+		fprintf(stderr, "request failed: %s\n", strerror(-res));
+		exit(1);
+	}
+	if (++count % 64 == 0 && now() - start_ns > limit_ns)
+		loop_stop(loop);
+	submit((struct slot *)io);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const names[] = {"auto", "aio", "uring", "threads"};
+	struct blk_config c = {.label = "bench"};
+	struct blk_vol *v;
+	unsigned depth;
+	struct stat st;
+	ERR_AUTO(e);
+
+	if (argc < 5) {
+		fprintf(stderr, "usage: blk-engine FILE|null auto|aio|uring|threads DEPTH SECONDS [write]\n");
+		return 2;
+	}
+	for (unsigned i = 0; i < 4; i++)
+		if (!strcmp(argv[2], names[i]))
+			c.engine = (enum blk_engine)i;
+	depth = (unsigned)atoi(argv[3]);
+	limit_ns = (uint64_t)(atof(argv[4]) * 1e9);
+	if (argc > 5 && !strcmp(argv[5], "write"))
+		op = VH_WRITE;
+	io_ops = plug_service(VH_SVC_IO);
+	info.bytes = 1u << 30;
+	if (strcmp(argv[1], "null")) {
+		info.fd = open(argv[1], O_RDWR | O_DIRECT | O_CLOEXEC);
+		if (info.fd >= 0)
+			info.caps = VH_VOL_FD_DIRECT;
+		else
+			info.fd = open(argv[1], O_RDWR | O_CLOEXEC);
+		if (info.fd < 0 || fstat(info.fd, &st) < 0) {
+			perror(argv[1]);
+			return 1;
+		}
+		info.bytes = (uint64_t)st.st_size;
+	}
+	blocks = info.bytes / BLOCK;
+	if (!blocks || !depth || loop_new("bench", &loop, &e) || blk_vol_new(&info, &ops, &c, &v, &e) ||
+	    blk_vq_open(v, loop, depth, &q, &e))
+		return err_report(&e, 0);
+	start_ns = now();
+	for (unsigned i = 0; i < depth; i++) {
+		struct slot *s = calloc(1, sizeof(*s));
+
+		s->iov = (struct iovec){aligned_alloc(BLOCK, BLOCK), BLOCK};
+		memset(s->iov.iov_base, 1, BLOCK);
+		s->io = (struct blk_io){.len = BLOCK, .iov = &s->iov, .niov = 1, .done = done};
+		submit(s);
+	}
+	loop_run(loop);
+	printf("%s %s depth %u: %.0f requests/s\n", argv[1], argv[2], depth, (double)count / ((double)(now() - start_ns) / 1e9));
+	return 0; /* with requests in flight: the process ends, nothing is closed */
+}
