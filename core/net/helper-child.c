@@ -145,6 +145,7 @@ static int do_open(struct wire *w)
 	r = plug_net(type, &p->ops, &e);
 	if (r < 0)
 		return answer(r, &e);
+	net_gc_stale(p->ops, o.state);
 	o.opts = &opts;
 	o.object = p->object = plug_object_new();
 	r = p->ops->open(&o, &p->port, &e);

@@ -28,6 +28,10 @@ int net_helper_set_link(uint64_t id, int up, struct vh_err *e);
 int net_helper_set_filter(uint64_t id, const struct vh_net_filter *f, struct vh_err *e);
 void net_helper_close(uint64_t id);
 
+/* port.c: before a port is opened: what dead VMs left is removed, if a journal says that there is anything; else it costs the
+ * reading of one small folder. */
+int net_gc_stale(const struct vh_net_ops *ops, const char *state);
+
 /* helper-child.c: the child, from the fork on. */
 enum { HELPER_PRELOAD = 1, HELPER_OPEN, HELPER_SET_LINK, HELPER_SET_FILTER, HELPER_CLOSE, HELPER_SEAL };
 #define HELPER_FDS 64u         /* in one message */

@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 #include "net/port.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <glib.h>
 #include <linux/if_tun.h>
@@ -39,6 +40,21 @@ static char *state_folder(struct vh_err *e)
 	if (path_make(dir, 0700, e) < 0)
 		g_clear_pointer(&dir, g_free);
 	return dir;
+}
+
+int net_gc_stale(const struct vh_net_ops *ops, const char *state)
+{
+	struct dirent *d;
+	int stale = 0;
+	DIR *dir;
+
+	dir = ops->gc ? opendir(state) : NULL;
+	if (!dir)
+		return 0;
+	while (!stale && (d = readdir(dir)))
+		stale = g_str_has_prefix(d->d_name, "vhost:") && !net_owner_alive(NULL, d->d_name);
+	closedir(dir);
+	return stale ? ops->gc(state, net_owner_alive, NULL, NULL, NULL) : 0;
 }
 
 static unsigned tun_flags(uint64_t offload)
@@ -132,6 +148,7 @@ static int open_here(struct net_port *p, const struct net_config *c, const char 
 	int r;
 
 	memcpy(o.mac, c->mac, sizeof(o.mac));
+	net_gc_stale(c->ops, state);
 	p->ops = c->ops;
 	o.object = p->object = plug_object_new();
 	r = c->ops->open(&o, &p->port, e);

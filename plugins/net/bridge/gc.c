@@ -75,7 +75,8 @@ static void check_journal(void *ctx, const char *owner, const char *text)
 	struct gc *g = ctx;
 	char tmp[16], c;
 
-	if (g->alive(g->ctx, owner))
+	/* Other plugins keep their journals here as well. */
+	if ((strncmp(text, "bridge ", 7) && strncmp(text, "tap ", 4)) || g->alive(g->ctx, owner))
 		return;
 	if (sscanf(text, "bridge %15s%c", tmp, &c) == 2 && !strncmp(tmp, "vhb", 3))
 		for (unsigned i = 0; i < g->all.n; i++)

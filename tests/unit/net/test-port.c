@@ -238,6 +238,34 @@ static void parent_killed(void)
 	g_error("the helper %d has left something", helper);
 }
 
+/* What a dead VM left goes when the next one starts, and not before. */
+static void open_collects(void)
+{
+	if (!begin())
+		return;
+	g_autofree char *before = netns_state(), *state = path_in(PATH_STATE, ".net", NULL);
+	g_autofree char *entry = g_build_filename(state, "vhost:dead:2:1:0", NULL), *other = g_build_filename(state, "vhost:dead:2:1:1", NULL);
+	struct net_port *a;
+
+	g_assert_cmpint(path_make(state, 0700, NULL), ==, 0);
+	for (int helper = 0; helper < 2; helper++) {
+		run_ok("ip link add br8 type bridge; ip link set br8 alias vhost:dead:2:1:0");
+		g_assert_true(g_file_set_contents(entry, "bridge vhb0123456789ab br8\ntap vnetN\n", -1, NULL));
+		g_assert_true(g_file_set_contents(other, "macvtap vnet7\n", -1, NULL));
+		if (helper)
+			g_assert_cmpint(net_helper_start(NULL), ==, 0);
+		a = must_open("br0", 0, 1);
+		net_port_close(a);
+		net_helper_end();
+		g_autofree char *after = netns_state();
+
+		g_assert_cmpstr(before, ==, after);
+		g_assert_false(g_file_test(entry, G_FILE_TEST_EXISTS));
+		g_assert_true(g_file_test(other, G_FILE_TEST_EXISTS)); /* not this plugin's */
+	}
+	g_unlink(other);
+}
+
 /* Signals of the terminal go to the whole group; only its parent's end ends the helper. */
 static void ignores_signals(void)
 {
@@ -386,6 +414,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/port/macs-are-stable-and-differ", macs);
 	g_test_add_func("/port/in-this-process", in_process);
 	g_test_add_func("/port/in-the-helper", in_helper);
+	g_test_add_func("/port/opening-collects-what-the-dead-left", open_collects);
 	g_test_add_func("/port/helper-cleans-up-after-a-killed-vm", parent_killed);
 	g_test_add_func("/port/helper-ignores-the-terminals-signals", ignores_signals);
 	g_test_add_func("/port/helper-death-is-an-error", dies_with_text);
