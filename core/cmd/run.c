@@ -15,12 +15,6 @@
 #include "plug/plug.h"
 #include "util/log.h"
 
-/* Until the control server lands. */
-#pragma weak ctl_server_new
-#pragma weak ctl_server_event
-#pragma weak ctl_server_free
-#pragma weak ctl_console_output
-#pragma weak ctl_console_room
 
 struct run {
 	struct run_spec spec;
@@ -215,7 +209,7 @@ static int serve(struct run *r, struct vh_err *e)
 	serial_on_room(mach_serial(r->mach), serial_room, r);
 	if (!strcmp(r->spec.serial, "stdio"))
 		ret = term_new(r->loop, &typing, r, &r->term, e);
-	if (!ret && ctl_server_new)
+	if (!ret)
 		ret = ctl_server_new(r->mach, r->loop, r->dir, &r->server, e);
 	/* The last moment with privileges: from here on the guest may run. */
 	if (!ret)

@@ -67,7 +67,7 @@ static void table(JsonObject *o, const char *array, const char *const *header, c
 		char *cell[7] = { NULL };
 
 		for (unsigned k = 0; k < 7 && member[k]; k++)
-			cell[k] = !k ? *member[0] ? g_strdup(vm_text(d, member[0])) : g_strdup_printf("%s %u", array, i) :
+			cell[k] = !k ? *member[0] ? g_strdup(vm_text(d, member[0])) : g_strdup_printf("%u", i) :
 				  strstr(member[k], "_bytes") ? size_of(d, member[k]) : count_of(d, member[k]);
 		out_table_row(t, cell[0], cell[1], cell[2], cell[3], cell[4], cell[5], cell[6]);
 		for (unsigned k = 0; k < 7; k++)

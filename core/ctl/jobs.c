@@ -168,7 +168,7 @@ static JsonObject *stats(struct mach *m)
 static JsonObject *info(struct ctl_server *s)
 {
 	JsonObject *o = json_object_new(), *d;
-	g_autofree char *since = time_text(s->since);
+	g_autofree char *since = ctl_time_text(s->since);
 	struct mach *m = s->mach;
 	JsonArray *a;
 	char text[32];

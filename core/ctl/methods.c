@@ -169,7 +169,7 @@ static void console_input(struct conn *c, const struct varlink_call *call)
 
 JsonObject *ctl_event_object(const struct event *ev)
 {
-	g_autofree char *time = time_text(ev->time);
+	g_autofree char *time = ctl_time_text(ev->time);
 	JsonObject *o = json_object_new();
 
 	json_object_set_string_member(o, "time", time);

@@ -76,7 +76,7 @@ void conn_done(struct conn *c); /* a call has been answered: the next request ma
 void conn_kill(struct conn *c);
 size_t conn_waiting(const struct conn *c); /* bytes of output */
 void conn_want_input(struct conn *c);      /* watch for it again */
-char *time_text(int64_t us);               /* RFC 3339, g_free */
+char *ctl_time_text(int64_t us);               /* RFC 3339, g_free */
 /* methods.c */
 void ctl_dispatch(struct conn *c, const struct varlink_call *call);
 JsonObject *ctl_event_object(const struct event *ev);

@@ -328,7 +328,7 @@ static void first_client(void *ctx, uint32_t events)
 	loop_post(s->loop, &s->adopt_task);
 }
 
-char *time_text(int64_t us)
+char *ctl_time_text(int64_t us)
 {
 	g_autoptr(GDateTime) t = g_date_time_new_from_unix_utc(us / G_USEC_PER_SEC);
 	g_autofree char *head = t ? g_date_time_format(t, "%Y-%m-%dT%H:%M:%S") : g_strdup("1970-01-01T00:00:00");
