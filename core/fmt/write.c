@@ -150,6 +150,8 @@ static int reads_below(uint32_t fill)
 
 static struct iovec fill_iov(struct req *r, uint32_t fill, uint32_t len, uint32_t at)
 {
+	if (!len)
+		return (struct iovec){NULL, 0};
 	return (struct iovec){reads_below(fill) ? r->buf[BUF_FILL]->p + at : r->q->image->zeros, len};
 }
 
