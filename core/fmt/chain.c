@@ -3,6 +3,7 @@
 /* Opening and closing the images of a chain: what files an image has, its format's plugin, what both say of themselves. */
 #include <stdlib.h>
 #include "fmt/impl.h"
+#include "plug/object.h"
 #include "plug/plug.h"
 
 #define HOST_CAPS                                                                                                      \
@@ -129,6 +130,8 @@ static void layer_free(struct fmt_layer *l)
 		return;
 	if (l->img)
 		l->ops->close(l->img);
+	if (l->object)
+		plug_object_free(l->object);
 	for (uint32_t v = 0; v < l->nvols; v++)
 		if (l->vols[v])
 			blk_vol_put(l->vols[v]);
@@ -272,6 +275,10 @@ static int layer_open(struct fmt_layer *l, const struct fmt_spec *s, struct vh_e
 
 	if (l->depth + 1 < i->nlayers)
 		o.backing_bytes = i->layers[l->depth + 1]->info.bytes;
+	l->object = plug_object_new();
+	if (l->object)
+		plug_object_bind(l->object, l->depth ? blk_vol_label(l->vols[0]) : i->label, NULL, NULL);
+	o.object = l->object;
 	r = l->ops->open(&o, &l->img, e);
 	if (r < 0 || !l->img) {
 		l->img = NULL;

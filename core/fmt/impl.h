@@ -78,6 +78,7 @@ struct fmt_layer {
 	uint32_t depth;
 	const struct vh_format_ops *ops;
 	void *img;
+	struct vh_object *object; /* the plugin's counters */
 	uint32_t nvols;
 	struct blk_vol **vols; /* NULL: an optional file that is not there */
 	struct vh_meta *metas, **meta_ptrs;
