@@ -16,7 +16,7 @@ static void same_both_ways(const struct pci_fn *f)
 /* The registers of a virtio device are found again wherever its BAR is put, and nothing is left behind. */
 static void move_bar(struct pci_fn *f)
 {
-	uint64_t was = f->bar[4], to;
+	uint64_t home = f->bar[4], was = home, to;
 	uint32_t before;
 
 	if (f->vendor != 0x1af4 || !f->size[4])
@@ -34,6 +34,8 @@ static void move_bar(struct pci_fn *f)
 	CHECK(mmio_read32(to + 20) == 0xffffffff, "function %x: decodes though memory is off", f->bdf);
 	pci_write(f->bdf, 4, pci_read(f->bdf, 4, 2) | 2u, 2);
 	CHECK(mmio_read32(to + 20) == before, "function %x: does not come back", f->bdf);
+	mmio_write32(ECAM + (f->bdf << 12) + 0x20, (uint32_t)home);
+	mmio_write32(ECAM + (f->bdf << 12) + 0x24, (uint32_t)(home >> 32));
 }
 
 void guest_main(void)
