@@ -42,8 +42,11 @@ static uint64_t offered(struct virtio *v)
 static int negotiate(struct virtio *v, uint64_t want)
 {
 	set_status(v, 0);
-	while (status(v))
+	for (uint64_t until = tsc() + tsc_hz(); status(v);) {
+		if (tsc() > until) /* not a device any more: the guest `hostile` moves BARs over RAM */
+			return 0;
 		relax();
+	}
 	set_status(v, STATUS_ACK);
 	set_status(v, STATUS_ACK | STATUS_DRIVER);
 	v->features = offered(v) & (want | F_VERSION_1);
