@@ -320,10 +320,13 @@ static int run_capabilities(struct cmd_ctx *c, struct vh_err *e)
 	for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
 		int can = !!(info.caps & all[i].cap);
 
-		if (b)
-			js_bool(b, all[i].name, can);
-		else
+		if (b) {
+			g_autofree char *member = g_strdelimit(g_strdup(all[i].name), "-", '_');
+
+			js_bool(b, member, can);
+		} else {
 			printf("%-12s %-3s  %s\n", all[i].name, can ? "yes" : "no", all[i].text);
+		}
 	}
 	if (b) {
 		json_builder_end_object(b);

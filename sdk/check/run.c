@@ -210,8 +210,6 @@ void check_run(const struct check *k, const struct check_ctx *base, int in_proce
 			o->result = CHECK_PASS;
 		}
 		here = NULL;
-		for (unsigned i = 0; i < PLUG_TABLES; i++)
-			g_free(c->image.table[i]);
 	} else {
 		run_forked(k, c, o);
 	}

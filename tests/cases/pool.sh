@@ -61,7 +61,7 @@ status 2 "autostart takes on or off" vhost pool autostart later maybe
 status 0 "refresh says that it is not needed" vhost pool refresh later
 like "in words" "$out" "*needs no refresh*"
 status 0 "capabilities" vhost pool capabilities later --json
-is "as booleans" "$(json 'j["capabilities"]["create"], j["capabilities"]["snapshot"]')" "(True, False)"
+is "as booleans" "$(json 'j["capabilities"]["create"], j["capabilities"]["clone_cow"]')" "(True, False)"
 
 # A pool in use is not stopped under its user.
 coproc HOLD { python3 -c '

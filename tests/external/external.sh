@@ -37,25 +37,6 @@ done
 status 2 "a kind that there is not is refused" vhost plugin new x --kind teapot "$tmp/x"
 status 2 "a name that is no name is refused" vhost plugin new ../x --kind net "$tmp/x"
 
-# They serve disks to a guest: the pool to one of its own, the format on a volume of a dir pool.
-guest=$BUILDDIR/tests/guest/guest-blk
-if [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ -e "$guest" ]; then
-	status 0 "a guest writes and reads a disk of the storage plugin" timeout 100 "$VHOST" \
-		--plugin "$tmp/vendor/storage/build/my-storage.so" run --name ext1 --kernel "$guest" --memory 64M \
-		--disk type=my-storage,volume=scratch,pool.autocreate=16M,format=raw --serial stdio
-	like "and finds what it wrote" "$out" "*blk: ok*"
-	mkdir -m 0755 "$tmp/pool"
-	status 0 "a pool" vhost pool define external --type dir "--path=$tmp/pool"
-	status 0 "a volume in the plugin's format" vhost --plugin "$tmp/vendor/format/build/my-format.so" \
-		vol create external/disk --size 16M --format my-format
-	check "it begins with the format's magic" sh -c "head -c 8 '$tmp/pool/disk' | grep -q '^MY-FORMA'"
-	status 0 "a guest writes and reads it" timeout 100 "$VHOST" --plugin "$tmp/vendor/format/build/my-format.so" run \
-		--name ext2 --kernel "$guest" --memory 64M --disk external/disk --serial stdio
-	like "and finds what it wrote too" "$out" "*blk: ok*"
-else
-	skip "a guest writes and reads disks of these plugins" "/dev/kvm is not there, or may not be opened"
-fi
-
 # By name, through the search path: flat, and by folders.
 mkdir -p "$tmp/plugins/formats"
 cp "$tmp/vendor/storage/build/my-storage.so" "$tmp/plugins/"

@@ -28,7 +28,7 @@ static int check_key(const char *key, struct vh_err *e)
 	return 0;
 }
 
-static void sidecar_name(const char *name, char out[DIR_NAME_MAX + 16])
+static void sidecar_name(const char *name, char *out)
 {
 	snprintf(out, DIR_NAME_MAX + 16, ".%s.vhost", name);
 }
@@ -89,7 +89,7 @@ static char *line_of(char *buf, const char *key)
 
 static int sidecar_write(const struct dir_pool *p, const char *name, const char *lines, struct vh_err *e)
 {
-	char side[DIR_NAME_MAX + 16], temp[DIR_NAME_MAX + 40], first[96], *text = NULL;
+	char side[DIR_NAME_MAX + 16], temp[DIR_NAME_MAX + 20], first[96], *text = NULL;
 	int fd = -1, n, ret;
 
 	sidecar_name(name, side);
@@ -104,7 +104,7 @@ static int sidecar_write(const struct dir_pool *p, const char *name, const char 
 	n = asprintf(&text, "%s%s", first, lines);
 	if (n < 0)
 		return -ENOMEM;
-	snprintf(temp, sizeof(temp), "%s.%d~", side, (int)getpid());
+	snprintf(temp, sizeof(temp), "%s~", side); /* one name: what a crash leaves, the next writer takes away */
 	unlinkat(p->fd, temp, 0);
 	fd = openat(p->fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, text, (size_t)n) != n || fsync(fd) < 0 || renameat(p->fd, temp, p->fd, side) < 0) {
@@ -240,8 +240,10 @@ int dir_meta_copy_sidecar(const struct dir_pool *p, const char *src, const char 
 
 void dir_meta_forget(const struct dir_pool *p, const char *name)
 {
-	char side[DIR_NAME_MAX + 16];
+	char side[DIR_NAME_MAX + 20];
 
 	sidecar_name(name, side);
+	unlinkat(p->fd, side, 0);
+	strcat(side, "~");
 	unlinkat(p->fd, side, 0);
 }

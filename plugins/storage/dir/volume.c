@@ -3,9 +3,11 @@
 /* An attached volume: a file descriptor for the host's engine, and its lease. On the way of a starting VM. */
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 #include "dir.h"
@@ -51,12 +53,16 @@ static uint64_t fallocate_caps(const struct dir_volume *v, uint64_t bytes)
 	const uint64_t punch = VH_VOL_DISCARD | VH_VOL_DISCARD_ZEROES;
 	struct statfs fs;
 	uint64_t caps = 0;
+	int flags = 0;
 	off_t past = (off_t)((bytes + 0xfffff) & ~UINT64_C(0xfff));
 
 	if (v->mode == VH_ATTACH_RO || v->mode == VH_ATTACH_PEEK || fstatfs(v->fd, &fs) < 0)
 		return 0;
 	switch ((uint32_t)fs.f_type) {
-	case EXT4_SUPER_MAGIC: /* ext2 and ext3 share its magic: they have neither, and the engine falls back */
+	case EXT4_SUPER_MAGIC: /* ext2 and ext3 share its magic; a file without extents is one of theirs */
+		if (ioctl(v->fd, FS_IOC_GETFLAGS, &flags) < 0 || !(flags & FS_EXTENT_FL))
+			break;
+		return punch | VH_VOL_ZERO;
 	case XFS_SUPER_MAGIC:
 	case BTRFS_SUPER_MAGIC:
 		return punch | VH_VOL_ZERO;

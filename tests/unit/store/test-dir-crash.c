@@ -53,6 +53,11 @@ static int resize_call(void *pool)
 	return dir_ops->resize(pool, "new", 3 << 20, VH_PREALLOC_FALLOC, NULL, NULL);
 }
 
+static int meta_call(void *pool)
+{
+	return dir_ops->meta_set(pool, "new", "format", "raw", NULL);
+}
+
 static void break_things(void)
 {
 	if (no_tmpfile)
@@ -61,6 +66,7 @@ static void break_things(void)
 		dirtest_break_syscall(SYS_fsetxattr, EOPNOTSUPP, -1, 0, 0);
 		dirtest_break_syscall(SYS_fgetxattr, EOPNOTSUPP, -1, 0, 0);
 		dirtest_break_syscall(SYS_lgetxattr, EOPNOTSUPP, -1, 0, 0);
+		dirtest_break_syscall(SYS_fremovexattr, EOPNOTSUPP, -1, 0, 0);
 		dirtest_break_syscall(SYS_flistxattr, EOPNOTSUPP, -1, 0, 0);
 	}
 }
@@ -169,6 +175,30 @@ static void test_no_tmpfile(void)
 	no_tmpfile = no_xattr = 0;
 }
 
+/* A value in a sidecar is the old or the new one, and a removed volume leaves nothing, wherever the writer died. */
+static void test_sidecar(void)
+{
+	int through = 0;
+
+	no_xattr = 1;
+	for (int n = 0; !through; n++) {
+		tmp = dirtest_tmp();
+		void *pool = dirtest_open(tmp);
+		g_assert_cmpint(dirtest_create(pool, "new", 4096, 0, NULL, NULL), ==, 0);
+		through = run_killed(meta_call, n);
+		int (*call)(void *pool) = meta_call;
+		g_assert_cmpint(dirtest_child(repeat, &call), ==, 0);
+		g_assert_cmpint(dirtest_count(tmp), ==, 2);
+		if (n % 2)
+			run_killed(meta_call, n);
+		g_assert_cmpint(dir_ops->remove(pool, "new", NULL, NULL), ==, 0);
+		g_assert_cmpint(dirtest_count(tmp), ==, 0);
+		dir_ops->close(pool);
+		dirtest_untmp(tmp);
+	}
+	no_xattr = 0;
+}
+
 /* The cleaning at open takes nothing from a live process. */
 static void test_cleaning_spares_the_living(void)
 {
@@ -210,6 +240,7 @@ int main(int argc, char **argv)
 	dirtest_load();
 	g_test_add_func("/dir-crash/killed-at-every-step", test_all);
 	g_test_add_func("/dir-crash/killed-at-every-step-without-o-tmpfile", test_no_tmpfile);
+	g_test_add_func("/dir-crash/sidecar", test_sidecar);
 	g_test_add_func("/dir-crash/cleaning-spares-the-living", test_cleaning_spares_the_living);
 	return g_test_run();
 }

@@ -145,7 +145,8 @@ static void test_formats_are_not_guessed(void)
 	make_vol("default", "x", 4096, "raw");
 	file = g_build_filename(root, "data", "images", "foreign", NULL);
 	/* A guest may write any format's header into its raw disk. */
-	g_assert_true(g_file_set_contents(file, "QFI\xfb\0\0\0\3", 512, NULL));
+	static const char qcow2[512] = "QFI\xfb\0\0\0\3";
+	g_assert_true(g_file_set_contents(file, qcow2, sizeof(qcow2), NULL));
 	check_disk("default/foreign", -EINVAL, "format");
 	spec = g_strdup_printf("path=%s", file);
 	check_disk(spec, -EINVAL, "not recorded");
