@@ -262,8 +262,8 @@ static int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *
 	struct nl_link br = { 0 };
 	struct bridge_port *p;
 	char tmp[16] = "";
+	int lock, added = 0, r;
 	struct nl nl;
-	int lock, r;
 
 	if (o->flags & VH_NET_OPEN_DRY_RUN) {
 		*port = NULL;
@@ -305,6 +305,10 @@ static int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *
 		if (!w.mtu)
 			br.mtu = br.mtu ? br.mtu : 1500;
 	} else {
+		if (p->ours && w.family)
+			r = bridge_add_address(&nl, &w, br.ifindex, &added, e);
+		if (r < 0)
+			goto undo;
 		warn_silent(&br);
 	}
 	p->bridge = br.ifindex;
@@ -326,6 +330,8 @@ static int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *
 	*port = p;
 	return 0;
 undo:
+	if (added)
+		bridge_drop_address(&nl, &w, br.ifindex);
 	take_down(&nl, p, tmp[0] != '\0');
 	journal_remove(o->state, o->owner);
 unlock:

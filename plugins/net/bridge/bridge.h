@@ -32,6 +32,9 @@ struct bridge_port {
 void bridge_tmp_name(char tmp[16]);
 void bridge_mac(const char *name, uint8_t mac[6]);
 int bridge_make(struct nl *nl, const struct bridge_want *w, const char *tmp, struct nl_link *out, struct vh_err *e);
+/* An address for one that another VM has made: *added when it was not there. */
+int bridge_add_address(struct nl *nl, const struct bridge_want *w, int ifindex, int *added, struct vh_err *e);
+void bridge_drop_address(struct nl *nl, const struct bridge_want *w, int ifindex);
 /* Removes it if vhost made it and it has no port left: 1 removed, 0 not ours or in use, -errno. */
 int bridge_remove_unused(struct nl *nl, int ifindex);
 

@@ -60,6 +60,29 @@ static int explain(struct nl *nl, int r, const struct bridge_want *w, const char
 	return bridge_host->err(e, r, "cannot %s bridge %s: %s", what, w->name, nl->text[0] ? nl->text : strerror(-r));
 }
 
+static void put_address(struct nl *nl, uint16_t type, const struct bridge_want *w, int ifindex)
+{
+	nl_addr_begin(nl, type, w->family, w->prefix, ifindex);
+	nl_put(nl, IFA_LOCAL, w->addr, w->family == AF_INET ? 4 : 16);
+	nl_put(nl, IFA_ADDRESS, w->addr, w->family == AF_INET ? 4 : 16);
+}
+
+int bridge_add_address(struct nl *nl, const struct bridge_want *w, int ifindex, int *added, struct vh_err *e)
+{
+	int r;
+
+	put_address(nl, RTM_NEWADDR, w, ifindex);
+	r = nl_commit(nl);
+	*added = r != -EEXIST; /* also when its answer was lost */
+	return !r || r == -EEXIST ? 0 : explain(nl, r, w, "give an address to", e);
+}
+
+void bridge_drop_address(struct nl *nl, const struct bridge_want *w, int ifindex)
+{
+	put_address(nl, RTM_DELADDR, w, ifindex);
+	nl_commit(nl);
+}
+
 int bridge_make(struct nl *nl, const struct bridge_want *w, const char *tmp, struct nl_link *out, struct vh_err *e)
 {
 	uint8_t mac[6];
@@ -97,11 +120,8 @@ int bridge_make(struct nl *nl, const struct bridge_want *w, const char *tmp, str
 		r = explain(nl, r, w, "name the new", e);
 		goto undo;
 	}
-	if (w->family) {
-		nl_addr_begin(nl, w->family, w->prefix, out->ifindex);
-		nl_put(nl, IFA_LOCAL, w->addr, w->family == AF_INET ? 4 : 16);
-		nl_put(nl, IFA_ADDRESS, w->addr, w->family == AF_INET ? 4 : 16);
-	}
+	if (w->family)
+		put_address(nl, RTM_NEWADDR, w, out->ifindex);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, out->ifindex, NULL, 1);
 	r = nl_commit(nl);
 	if (r < 0) {

@@ -102,9 +102,9 @@ void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int
 		nl_put_str(nl, IFLA_IFNAME, name);
 }
 
-void nl_addr_begin(struct nl *nl, int family, unsigned prefix, int ifindex)
+void nl_addr_begin(struct nl *nl, uint16_t type, int family, unsigned prefix, int ifindex)
 {
-	struct ifaddrmsg *a = message_begin(nl, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, sizeof(*a));
+	struct ifaddrmsg *a = message_begin(nl, type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_EXCL : 0, sizeof(*a));
 
 	if (!a)
 		return;

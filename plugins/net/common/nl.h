@@ -46,7 +46,7 @@ void nl_close(struct nl *nl);
 
 /* A link request; ifindex 0: by name (IFLA_IFNAME is added when name is not NULL). Up: 1 up, 0 down, -1 as it is. */
 void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int ifindex, const char *name, int up);
-void nl_addr_begin(struct nl *nl, int family, unsigned prefix, int ifindex);
+void nl_addr_begin(struct nl *nl, uint16_t type, int family, unsigned prefix, int ifindex);
 void nl_put(struct nl *nl, uint16_t type, const void *data, size_t len);
 void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v);
 void nl_put_u32(struct nl *nl, uint16_t type, uint32_t v);

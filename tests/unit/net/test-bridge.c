@@ -236,7 +236,10 @@ static void create(void)
 	g_assert_true(has("forward_delay 0", "ip -d link show br7"));
 	g_autofree char *mac = sh("ip -o link show br7");
 
-	b = must_open(&(struct spec){ "br7,create=on", .owner = "vhost:b:1:1:0" });
+	b = must_open(&(struct spec){ "br7,create=on,address=198.51.100.1/24", .owner = "vhost:b:1:1:0" });
+	g_assert_true(has("198.51.100.1/24", "ip -o addr show br7"));
+	ops->close(b);
+	b = must_open(&(struct spec){ "br7,create=on,address=192.0.2.1/24", .owner = "vhost:b:1:1:0" });
 	g_autofree char *mac2 = sh("ip -o link show br7");
 
 	g_assert_cmpstr(mac, ==, mac2);
