@@ -96,8 +96,8 @@ static int take_lock(const char *path, struct vh_err *e)
 	int fd, err;
 
 	for (int tries = 0; tries < 100; tries++) {
-		if (path_make(path, 0700, e) < 0)
-			return e ? e->code : -EIO;
+		if (mkdir(path, 0700) < 0 && errno != EEXIST)
+			return err_set(e, -errno, "cannot make folder %s: %s", path, g_strerror(errno));
 		fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd < 0 && errno == ENOENT)
 			continue;
@@ -132,7 +132,7 @@ static int check_folder(const char *path, struct vh_err *e)
 int ctl_dir_claim(const char *name, struct ctl_dir **out, struct vh_err *e)
 {
 	static const char *const left[] = { "control.sock", "pid", "log", NULL };
-	g_autofree char *path = NULL, *text = NULL, *file = NULL;
+	g_autofree char *path = NULL, *base = NULL, *text = NULL, *file = NULL;
 	ERR_AUTO(local);
 	struct ctl_dir *d;
 	uint64_t start = 0;
@@ -144,6 +144,10 @@ int ctl_dir_claim(const char *name, struct ctl_dir **out, struct vh_err *e)
 	if (r < 0)
 		return r;
 	path = path_in(PATH_STATE, name, NULL);
+	base = path_in(PATH_STATE, NULL);
+	r = path_make(base, 0755, e);
+	if (r < 0)
+		return r;
 	fd = take_lock(path, e);
 	if (fd == -EWOULDBLOCK) {
 		read_pid(path, &pid, &start);
