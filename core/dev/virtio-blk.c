@@ -37,6 +37,7 @@ struct request {
 struct blk_queue {
 	struct virtio_queue *vq;
 	struct fmt_queue *fq;
+	struct vh_task kick; /* for what is submitted inside a completion, which may itself be inside fmt_kick */
 	unsigned n_free;
 	struct request *req;
 	struct iovec *iov;
@@ -78,7 +79,7 @@ static void request_done(struct fmt_io *io, int result)
 	struct request *r = container_of(io, struct request, io);
 
 	if (!result && r->range < r->n_ranges && !submit_range(r)) {
-		fmt_kick(r->q->fq);
+		loop_defer(r->q->vq->loop, &r->q->kick);
 		return;
 	}
 	if (result || r->range < r->n_ranges)
@@ -343,10 +344,16 @@ static void open_queue(void *ctx)
 	c->result = fmt_queue_open(c->b->image, c->q->vq->loop, QUEUE_SIZE, &c->q->fq, c->e);
 }
 
+static void kick_queue(struct vh_task *t)
+{
+	fmt_kick(container_of(t, struct blk_queue, kick)->fq);
+}
+
 static void close_queue(void *ctx)
 {
 	struct queue_call *c = ctx;
 
+	loop_cancel(c->q->vq->loop, &c->q->kick);
 	fmt_queue_close(c->q->fq);
 }
 
@@ -429,6 +436,7 @@ static int make_queue(struct blk *b, unsigned n, struct vh_err *e)
 
 	q->vq = &b->dev.queue[n];
 	q->vq->user = q;
+	q->kick.fn = kick_queue;
 	q->req = calloc(QUEUE_SIZE, sizeof(*q->req)); /* zero pages until a request uses them */
 	q->iov = calloc((size_t)QUEUE_SIZE * QUEUE_SIZE, sizeof(*q->iov));
 	if (!q->req || !q->iov)

@@ -262,7 +262,9 @@ int net_tx_run(struct net_pair *p)
 	if (p->blocked)
 		return 0;
 	while (n < TX_BUDGET && (r = vq_pop(vq, &c)) > 0) {
-		if (p->link && !p->dead) {
+		if (c.out_len < NET_HEADER + NET_FRAME) {
+			p->tx_dropped++;
+		} else if (p->link && !p->dead) {
 			do
 				w = c.n_out == 1 ? write(p->fd, iov->iov_base, iov->iov_len) : writev(p->fd, iov, (int)c.n_out);
 			while (w < 0 && errno == EINTR);

@@ -69,8 +69,10 @@ int net_set_offloads(struct net *n, uint64_t guest)
 {
 	uint64_t x = 0;
 
-	if (guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM))
-		x |= VH_NET_CSUM;
+	/* Nothing goes without checksums, whatever the driver took. */
+	if (!(guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM)))
+		return net_port_set_offload(n->port, 0);
+	x |= VH_NET_CSUM;
 	if (guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO4))
 		x |= VH_NET_TSO4;
 	if (guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO6))
