@@ -2,6 +2,8 @@
  * Copyright The vhost authors */
 #include "guest.h"
 
+#define MAX_ADDRESS (UINT64_C(1) << 46) /* a hostile guest may have left anything there */
+
 static uint64_t next_bar = 0xd0000000; /* for BARs that no firmware placed: inside the 32-bit window of vhost and q35 */
 
 static void address(unsigned bdf, unsigned off)
@@ -60,7 +62,7 @@ static void read_bars(struct pci_fn *f)
 			f->size[slot] = ~((uint64_t)hi_mask << 32 | (mask & ~15u)) + 1;
 			i++;
 		}
-		if (!f->bar[slot]) {
+		if (!f->bar[slot] || f->bar[slot] + f->size[slot] > MAX_ADDRESS) {
 			next_bar = (next_bar + f->size[slot] - 1) & ~(f->size[slot] - 1);
 			f->bar[slot] = next_bar;
 			next_bar += f->size[slot];
