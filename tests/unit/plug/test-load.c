@@ -247,6 +247,24 @@ static void test_symlink(void)
 	g_chmod(tdir, 0755);
 }
 
+/* Another file at the same path between the checks and the load: its entry is not called. */
+static void test_exchanged(void)
+{
+	g_autofree char *p = stage("good"), *dir = g_path_get_dirname(p), *other = stage_as(dir, "count", "other");
+	struct plug_image image;
+	struct plug_file f;
+	ERR_AUTO(e);
+	int r;
+
+	g_unsetenv("VARIANT_ENTRIES");
+	g_assert_cmpint(plug_file_open(p, &f, &e), ==, 0);
+	g_assert_cmpint(g_rename(other, p), ==, 0);
+	r = plug_image_load(&f, &plug_host, &image, &e);
+	assert_refused(&e, r, EXIT_REFUSED, "it was exchanged or changed while it was being loaded");
+	g_assert_null(g_getenv("VARIANT_ENTRIES"));
+	plug_file_close(&f);
+}
+
 static void put(const char *path, const void *data, size_t len)
 {
 	g_assert_true(g_file_set_contents(path, data, (gssize)len, NULL));
@@ -355,6 +373,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/plug/load/writable", test_writable);
 	g_test_add_func("/plug/load/foreign", test_foreign);
 	g_test_add_func("/plug/load/symlink", test_symlink);
+	g_test_add_func("/plug/load/exchanged", test_exchanged);
 	g_test_add_func("/plug/load/damaged", test_damaged);
 	g_test_add_func("/plug/load/not-files", test_not_files);
 	g_test_add_func("/plug/load/missing-library", test_missing_library);
