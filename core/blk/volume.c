@@ -21,6 +21,7 @@ static int check_info(struct blk_vol *v, struct vh_err *e)
 {
 	struct vh_volume_info *i = &v->info;
 	int free_form = i->fd >= 0 && !(i->caps & VH_VOL_FD_DIRECT);
+	uint64_t gran;
 
 	i->serial[sizeof(i->serial) - 1] = 0;
 	i->wwid[sizeof(i->wwid) - 1] = 0;
@@ -47,12 +48,9 @@ static int check_info(struct blk_vol *v, struct vh_err *e)
 		return err_set(e, -EPROTO, "its largest request is smaller than a block");
 	if (i->max_zero && !(i->max_zero &= ~((uint64_t)i->len_align - 1)))
 		return err_set(e, -EPROTO, "its largest zero request is smaller than a block");
-	if (i->max_discard && i->max_discard < i->discard_gran)
+	gran = i->discard_gran > i->len_align ? i->discard_gran : i->len_align;
+	if (i->max_discard && !(i->max_discard -= i->max_discard % gran))
 		return err_set(e, -EPROTO, "its largest discard is smaller than its granularity");
-	if (i->max_discard)
-		i->max_discard -= i->max_discard % (i->discard_gran ? i->discard_gran : i->len_align);
-	if (i->max_discard == 0 && v->info.max_discard)
-		i->caps &= ~VH_VOL_DISCARD;
 	if (i->bytes > INT64_MAX)
 		return err_set(e, -EPROTO, "its size is impossible");
 	if (i->fd >= 0 && (i->fd_base % i->len_align || i->fd_base > INT64_MAX - i->bytes))

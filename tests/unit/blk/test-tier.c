@@ -446,6 +446,7 @@ static void test_nonsense(void)
 	REFUSED(logical_block, 513);
 	REFUSED(max_bytes, 100);
 	REFUSED(max_zero, 100);
+	REFUSED(max_discard, 100);
 	REFUSED(fd, 12345);
 	fake_free(f);
 }
