@@ -272,6 +272,7 @@ struct fmt_queue {
 	uint32_t submitting; /* inside fmt_submit: completions wait for the end of the turn */
 	int idle_wanted, idle; /* idle: under image->lock */
 	int broken;          /* no memory for the machine */
+	int excl_user;
 	uint32_t posters;    /* atomic: threads inside note_push */
 	int resume_posted;   /* atomic */
 	struct note resume_note;
@@ -327,6 +328,7 @@ struct fmt_image {
 	pthread_mutex_t excl_lock; /* lock.c; never taken for a request that is mapped */
 	struct excl *excl_first, *excl_last, *excl_free, *excl_all;
 	struct req *excl_wait, **excl_wait_tail;
+	uint32_t excl_users, excl_total;
 
 	pthread_mutex_t flush_lock; /* flush.c */
 	struct req *flush_now, *flush_next, **flush_next_tail;
@@ -431,7 +433,8 @@ void buf_put(struct req *r, enum buf_kind kind);
 /* lock.c */
 int shared_acquire(struct req *r, uint64_t lo, uint64_t hi); /* 0: it waits, and is stepped when it has it */
 void shared_release(struct req *r);
-int excl_pool(struct fmt_image *i, uint32_t n);
+int excl_pool(struct fmt_image *i, uint32_t n); /* one queue more: n tickets for each that uses them */
+void excl_unpool(struct fmt_image *i);
 void excl_acquire(struct req *r, uint64_t lo, uint64_t hi); /* always answers by a step, in state RS_MAP */
 void excl_release(struct req *r);
 void excl_attach(struct fmt_queue *q); /* a new queue learns the exclusive ranges; image->lock is held */

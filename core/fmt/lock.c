@@ -150,13 +150,22 @@ void shared_release(struct req *r)
 			acknowledge(q, g);
 }
 
+/* Tickets stay the image's when a queue is closed: others may still have gates of them. The next queue finds them. */
 int excl_pool(struct fmt_image *i, uint32_t n)
 {
-	struct excl *a = calloc(n + 1, sizeof(*a)); /* [0] links the arrays */
+	struct excl *a;
+	int enough;
 
+	pthread_mutex_lock(&i->excl_lock);
+	enough = i->excl_total >= ++i->excl_users * n;
+	pthread_mutex_unlock(&i->excl_lock);
+	if (enough)
+		return 0;
+	a = calloc(n + 1, sizeof(*a)); /* [0] links the arrays */
 	if (!a)
 		return -ENOMEM;
 	pthread_mutex_lock(&i->excl_lock);
+	i->excl_total += n;
 	a[0].next = i->excl_all;
 	i->excl_all = a;
 	for (uint32_t k = 1; k <= n; k++) {
@@ -165,6 +174,13 @@ int excl_pool(struct fmt_image *i, uint32_t n)
 	}
 	pthread_mutex_unlock(&i->excl_lock);
 	return 0;
+}
+
+void excl_unpool(struct fmt_image *i)
+{
+	pthread_mutex_lock(&i->excl_lock);
+	i->excl_users--;
+	pthread_mutex_unlock(&i->excl_lock);
 }
 
 static void retry(struct fmt_queue *q, struct note *n)

@@ -70,8 +70,8 @@ int queue_machine(struct fmt_queue *q)
 	if (!i->read_only) {
 		size_t unit = top->info.unit;
 
-		if (cache_init(&q->wcache, 256) || pool_init(q, BUF_FILL, 2 * unit, q->depth) ||
-		    excl_pool(i, q->depth < EXCL_PER_QUEUE ? q->depth : EXCL_PER_QUEUE))
+		q->excl_user = 1;
+		if (cache_init(&q->wcache, 256) || pool_init(q, BUF_FILL, 2 * unit, q->depth) || excl_pool(i, EXCL_PER_QUEUE))
 			goto error;
 	}
 	if (i->decode_unit && pool_init(q, BUF_DECODE, 3 * (size_t)i->decode_unit, 4))
@@ -89,6 +89,9 @@ void queue_machine_free(struct fmt_queue *q)
 	cache_fini(&q->wcache);
 	for (int k = 0; k < BUF_KINDS; k++)
 		pool_fini(q, k);
+	if (q->excl_user)
+		excl_unpool(q->image);
+	q->excl_user = 0;
 	free(q->rcache);
 	free(q->reqs);
 	free(q->subs);

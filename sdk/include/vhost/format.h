@@ -155,11 +155,13 @@ struct vh_format_ops {
 	/* [main] The image is drained, and flushed unless it is faulted. May write (a clean bit). Mandatory. */
 	void (*close)(void *img);
 	int (*info)(void *img, struct vh_image_info *i); /* [main] must not block. Mandatory. */
-	/* With NOWAIT [queue], else [meta]. Mandatory. -ENOSPC, -EIO. A failing map leaves no reservation. */
+	/* With NOWAIT [queue], else [meta]. Mandatory. -ENOSPC, -EIO. A failing map leaves no reservation. Also without
+	 * LOCK_SELF, NOWAIT calls of READ, REPORT and OVERWRITE_ONLY may run beside each other: they change nothing. */
 	int (*map)(void *img, struct vh_map *m);
 	/* Once per map that returned a COMMIT extent: status 0 when all its data is complete (not durable), < 0 drops the
 	 * reservation. -ETIMEDOUT: the data may still land: the unit must not be used again before close. First with
-	 * nowait = 1 [queue], then, after -EAGAIN, with 0 [meta]. commit(0) failing: the old mapping stands. commit(< 0)
+	 * nowait = 1 [queue], then, after -EAGAIN, with 0 [meta]. commit(0) failing: the old mapping stands, and the
+	 * reservation is gone; -EUCLEAN: it does not stand, which faults the image. commit(< 0)
 	 * must not fail but with -EAGAIN. Absent: no COMMIT extents. */
 	int (*commit)(void *img, struct vh_map *m, int status, uint32_t nowait);
 	/* [meta] Two-phase: writes metadata for what was committed before the call; returns 1: "flush all volumes, then
