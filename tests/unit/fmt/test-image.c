@@ -559,6 +559,39 @@ static void reports(void)
 	blk_vol_put(base);
 }
 
+/* Queues that come and go, with their loops stopped first, while another one allocates and frees. */
+static void comings_and_goings(void)
+{
+	struct blk_vol *v = toy_new(2 * MB);
+	struct fmt_image *i;
+	struct rig_queue q, r;
+	static struct rig_async a[8], o;
+	uint8_t *b = g_malloc(8 * U), c[512] = {1};
+	unsigned n = 0;
+
+	reset();
+	i = rig_open(v, "toy-format", 0, FMT_REPORT);
+	rig_queue_open(&q, i, 8);
+	for (int k = 0; k < 8; k++)
+		a[k].done = 1;
+	for (int round = 0; round < 150; round++) {
+		for (int k = 0; k < 8; k++)
+			if (a[k].done)
+				rig_start(&a[k], &q, n++ % 2 ? VH_DISCARD : VH_WRITE, 0, b + k * U, U, (uint64_t)(k + round % 16) * U);
+		rig_queue_open(&r, i, 4);
+		rig_start(&o, &r, round % 2 ? VH_WRITE : VH_READ, 0, c, 512, (uint64_t)(round % 32) * U);
+		g_assert_cmpint(rig_wait(&o), ==, 0);
+		rig_queue_close(&r);
+	}
+	for (int k = 0; k < 8; k++)
+		g_assert_cmpint(rig_wait(&a[k]), ==, 0);
+	rig_queue_close(&q);
+	g_assert_cmpint(rig_check(i), ==, 0);
+	fmt_close(i);
+	blk_vol_put(v);
+	g_free(b);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -567,6 +600,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/fmt/image/cached-ranges-cost-no-call-and-no-allocation", cached);
 	g_test_add_func("/fmt/image/stale-answer-is-not-cached", stale);
 	g_test_add_func("/fmt/image/drain-under-load", drain);
+	g_test_add_func("/fmt/image/queues-come-and-go", comings_and_goings);
 	g_test_add_func("/fmt/image/policies-flat", policies_flat);
 	g_test_add_func("/fmt/image/policies-mapped", policies_toy);
 	g_test_add_func("/fmt/image/bad-answer-faults", faulty);
