@@ -3,6 +3,7 @@
 /* Pools, recorded formats, disks and references, with the real plugins. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -360,6 +361,29 @@ static void test_no_scans(void)
 	teardown();
 }
 
+static void *open_one(void *spec)
+{
+	for (int i = 0; i < 5; i++)
+		check_disk(spec, 0, NULL);
+	return NULL;
+}
+
+/* A machine opens its disks side by side. */
+static void test_parallel(void)
+{
+	static const char *const names[] = {"a", "b", "c", "d"};
+	pthread_t t[G_N_ELEMENTS(names)];
+
+	setup();
+	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++)
+		make_vol("default", names[i], 1 << 20, "raw");
+	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++)
+		g_assert_cmpint(pthread_create(&t[i], NULL, open_one, (void *)names[i]), ==, 0);
+	for (unsigned i = 0; i < G_N_ELEMENTS(names); i++)
+		pthread_join(t[i], NULL);
+	teardown();
+}
+
 static void step(void *ctx, const char *text)
 {
 	g_string_append_printf(ctx, "%s\n", text);
@@ -398,5 +422,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/store/host-kept-values", test_host_values);
 	g_test_add_func("/store/start-reads-no-folder", test_no_scans);
 	g_test_add_func("/store/plan", test_plan);
+	g_test_add_func("/store/disks-open-side-by-side", test_parallel);
 	return g_test_run();
 }
