@@ -142,6 +142,10 @@ static int job_step(struct req *r)
 			uint32_t n;
 
 			rd->jn = vec_take(&rd->v, rd->jn, r->own.iov, FMT_SUB_IOV, &n);
+			if (!rd->jn) { /* the vector is shorter than the request said */
+				req_error(r, -EINVAL);
+				break;
+			}
 			r->oreq = (struct vh_req){.size = sizeof(r->oreq), .op = VH_READ, .off = rd->pos, .len = rd->jn,
 						  .iov = r->own.iov, .niov = n};
 			req_call(r, l, read_on_worker, META_MAP);
