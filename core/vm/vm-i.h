@@ -29,6 +29,9 @@ struct vcpu {
 	pthread_t thread;
 	int parked; /* its own thread's: it asked for power-off or a reset and runs no further until vm_reset */
 	struct vm_cpu_stats stats; /* written by its thread, read by any */
+	/* KVM's own statistics, opened when first asked for (stats.c). */
+	int stats_fd, stats_tried;
+	int64_t stats_at;
 	struct vcpu_initial initial;
 };
 

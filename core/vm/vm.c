@@ -155,7 +155,7 @@ int vm_new(const struct vm_config *c, struct vm **out, struct vh_err *e)
 	if (r)
 		goto fail;
 	for (unsigned i = 0; i < v->n; i++) {
-		v->vcpu[i] = (struct vcpu){.vm = v, .id = i, .fd = -1};
+		v->vcpu[i] = (struct vcpu){.vm = v, .id = i, .fd = -1, .stats_fd = -1};
 		v->pin[i] = c->pin ? c->pin[i] : -1;
 	}
 	r = irq_init(v, e);
@@ -232,6 +232,8 @@ void vm_free(struct vm *v)
 	for (unsigned i = 0; v->vcpu && i < v->n; i++) {
 		if (v->vcpu[i].run)
 			munmap(v->vcpu[i].run, v->run_size);
+		if (v->vcpu[i].stats_fd >= 0)
+			close(v->vcpu[i].stats_fd);
 		if (v->vcpu[i].fd >= 0)
 			close(v->vcpu[i].fd);
 	}
@@ -378,16 +380,4 @@ void vm_stop(struct vm *v)
 int vm_vcpu_tid(struct vm *v, unsigned i)
 {
 	return i < v->n ? __atomic_load_n(&v->vcpu[i].tid, __ATOMIC_RELAXED) : 0;
-}
-
-void vm_vcpu_stats(struct vm *v, unsigned i, struct vm_cpu_stats *out)
-{
-	*out = (struct vm_cpu_stats){0};
-	if (i >= v->n)
-		return;
-	struct vm_cpu_stats *s = &v->vcpu[i].stats;
-	out->exits = __atomic_load_n(&s->exits, __ATOMIC_RELAXED);
-	out->io = __atomic_load_n(&s->io, __ATOMIC_RELAXED);
-	out->mmio = __atomic_load_n(&s->mmio, __ATOMIC_RELAXED);
-	out->halts = __atomic_load_n(&s->halts, __ATOMIC_RELAXED);
 }

@@ -53,6 +53,7 @@ int vm_reset(struct vm *v, struct vh_err *e);  /* [main] paused: vCPUs and irqch
 void vm_stop(struct vm *v);                    /* ends and joins the vCPU threads */
 int vm_vcpu_tid(struct vm *v, unsigned i);
 struct vm_cpu_stats { uint64_t exits, io, mmio, halts; };
+/* [main] */
 void vm_vcpu_stats(struct vm *v, unsigned i, struct vm_cpu_stats *out);
 
 /* Interrupts. GSI 0-23 are the IOAPIC's pins (level or edge by their users). */

@@ -25,8 +25,8 @@ static void dev_read(void *ctx, uint64_t off, void *data, unsigned len)
 	if (__atomic_load_n(&d->freed, __ATOMIC_SEQ_CST))
 		__atomic_add_fetch(&d->bad, 1, __ATOMIC_SEQ_CST);
 	__atomic_add_fetch(&d->reads, 1, __ATOMIC_SEQ_CST);
-	d->last_len = len;
-	d->last_off = off;
+	__atomic_store_n(&d->last_len, len, __ATOMIC_RELAXED);
+	__atomic_store_n(&d->last_off, off, __ATOMIC_RELAXED);
 	if (d->sleep)
 		g_usleep(20000);
 	if (off + len <= sizeof d->reg)

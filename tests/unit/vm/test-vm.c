@@ -152,8 +152,11 @@ static void test_stop_at_once(void)
 		finish(&s);
 	}
 	start(&s, 1, "\xfa\xf4\xeb\xfd", 4); /* cli; hlt */
-	g_usleep(5000);
+	g_usleep(50000);
 	vm_pause(s.v);
+	struct vm_cpu_stats st;
+	vm_vcpu_stats(s.v, 0, &st);
+	g_test_message("halts: %lu", st.halts);
 	finish(&s); /* from the pause */
 }
 
