@@ -159,6 +159,8 @@ static int read_nic(const struct kvs *k, struct mach_nic *n, struct vh_err *e)
 		r = err_usage(e, "--net needs type=PLUGIN");
 		if (near)
 			err_remedy(e, "did you mean %s=?", near);
+		else
+			err_remedy(e, "as in --net type=bridge,name=br0");
 	}
 	return r;
 }
@@ -386,6 +388,8 @@ int run_spec_read(const char *vm, const struct vh_opts *given, struct run_spec *
 		kvs_clear(&g_array_index(vf.disks, struct kvs, i));
 	g_array_free(vf.disks, TRUE);
 	g_array_free(vf.nets, TRUE);
+	if (ret == -EINVAL || ret == -ERANGE)
+		err_status(e, EXIT_USAGE);
 	if (ret)
 		run_spec_clear(r);
 	return ret;
