@@ -26,7 +26,7 @@ status 0 "a disk through the page cache" go blk --disk "$disk,cache=writeback"
 like "reads what it wrote" "$out" "*blk: ok*"
 status 0 "a disk of a plugin that moves the data (submit tier)" go blk --disk type=ram,volume=x,pool.size=16M,format=raw
 like "reads what it wrote" "$out" "*blk: ok*"
-vhost pool define toys --type dir --path "$tmp/toys" >/dev/null 2>&1
+mkdir "$tmp/toys"; vhost pool define toys --type dir --path "$tmp/toys" >/dev/null 2>&1
 if vhost vol create toys/t --size 16M --format toy-format >/dev/null 2>&1; then
 	status 0 "a disk in a format that maps (map tier)" go blk --disk toys/t
 	like "reads what it wrote" "$out" "*blk: ok*"
