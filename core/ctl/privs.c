@@ -57,8 +57,10 @@ static int has_net_admin(void)
 	return !syscall(SYS_capget, &head, data) && data[0].effective & 1U << CAP_NET_ADMIN;
 }
 
-/* Only raw system calls: this also runs in signal handlers. */
-static long sys(long nr, long a, long b, long c, long d)
+/* What runs in the handler: only raw system calls, and nothing of a sanitizer's, which the signal may have interrupted. */
+#define BARE __attribute__((no_sanitize("thread", "address")))
+
+static BARE long sys(long nr, long a, long b, long c, long d)
 {
 	register long r10 __asm__("r10") = d;
 	register long r8 __asm__("r8") = 0;
@@ -68,7 +70,7 @@ static long sys(long nr, long a, long b, long c, long d)
 	return ret;
 }
 
-static void drop_own(void)
+static BARE void drop_own(void)
 {
 	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct none[2] = { { 0 } };
@@ -85,7 +87,7 @@ static void drop_own(void)
 		atomic_store(&drop_error, (int)-r);
 }
 
-static void on_signal(int sig)
+static BARE void on_signal(int sig)
 {
 	drop_own();
 	atomic_fetch_add(&dropped, 1);

@@ -268,8 +268,11 @@ static void on_listen(void *ctx, uint32_t events)
 
 	for (int i = 0; i < 8; i++) {
 		fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+				g_usleep(20000); /* it stays ready: not at full speed */
 			return;
+		}
 		if (!peer_allowed(fd) || s->n_conns >= CONNS_MAX) {
 			log_debug("ctl", "a client is refused");
 			close(fd);

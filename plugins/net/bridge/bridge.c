@@ -272,6 +272,8 @@ static int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *
 	r = want(o, &w, e);
 	if (r < 0)
 		return r;
+	if (!o->state)
+		return bridge_host->err(e, -EINVAL, "the host gave no folder for the journal");
 	r = nl_open(&nl);
 	if (r < 0)
 		return bridge_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));

@@ -92,7 +92,7 @@ int bridge_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_
 	int lock, r;
 
 	/* The folder is made before the first object: without it there is nothing of ours. */
-	if (access(state, F_OK) < 0 && errno == ENOENT)
+	if (!state || (access(state, F_OK) < 0 && errno == ENOENT))
 		return 0;
 	r = nl_open(&g.nl);
 	if (r < 0)
@@ -102,7 +102,12 @@ int bridge_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_
 		nl_close(&g.nl);
 		return bridge_host->err(e, lock, "cannot lock %s/lock: %s", state, strerror(-lock));
 	}
-	r = nl_link_dump(&g.nl, 0, remember, &g.all);
+	for (int tries = 0; tries < 20; tries++) {
+		g.all.n = 0;
+		r = nl_link_dump(&g.nl, 0, remember, &g.all);
+		if (r != -EAGAIN)
+			break;
+	}
 	if (!r && g.all.no_memory)
 		r = -ENOMEM;
 	if (r < 0) {

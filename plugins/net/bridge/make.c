@@ -161,7 +161,12 @@ int bridge_remove_unused(struct nl *nl, int ifindex)
 		return r;
 	if (strcmp(l.kind, "bridge") || strncmp(l.alias, "vhost:", 6))
 		return 0;
-	r = nl_link_dump(nl, ifindex, count_port, &p);
+	for (int tries = 0; tries < 20; tries++) {
+		p.n = 0;
+		r = nl_link_dump(nl, ifindex, count_port, &p);
+		if (r != -EAGAIN)
+			break;
+	}
 	if (r < 0 || p.n)
 		return r;
 	r = nl_link_delete(nl, ifindex, NULL);

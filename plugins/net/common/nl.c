@@ -259,6 +259,8 @@ static int take_reply(struct nl *nl, const char *buf, size_t n, int dump)
 
 			if (h->nlmsg_len >= NLMSG_HDRLEN + sizeof(int))
 				nl->result[at] = err->error;
+			if (dump && (h->nlmsg_flags & NLM_F_DUMP_INTR) && !nl->result[at])
+				nl->result[at] = -EAGAIN; /* the list changed while it was told */
 			if (h->nlmsg_type == NLMSG_ERROR && err->error && h->nlmsg_len >= NLMSG_HDRLEN + sizeof(*err))
 				take_text(nl, h, err);
 			done |= h->nlmsg_seq == last;

@@ -58,7 +58,7 @@ void nl_nest_end(struct nl *nl, size_t mark);
 int nl_commit(struct nl *nl);
 /* One link by index or, ifindex 0, by name: -ENODEV. */
 int nl_link_get(struct nl *nl, int ifindex, const char *name, struct nl_link *out);
-/* Every link (master 0) or those enslaved to master. */
+/* Every link (master 0) or those enslaved to master. -EAGAIN: they changed meanwhile, and some may have been left out. */
 int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct nl_link *l), void *ctx);
 int nl_link_delete(struct nl *nl, int ifindex, const char *name);
 
