@@ -34,7 +34,7 @@ struct aio {
 	struct vh_timer *retry;
 	int no_fdsync; /* this file has no asynchronous fsync */
 	/* On tmpfs every read and write ends inside io_submit: the ring is looked at right after it, and signalling the
-	 * eventfd for each (10 % of a request at depth 1) would only wake the loop for nothing. */
+	 * eventfd for each would only wake the loop for nothing. */
 	int in_memory;
 	struct iocb *batch[BATCH];
 };
