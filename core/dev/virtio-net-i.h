@@ -8,6 +8,7 @@
 #define virtio_net_config virtio_net_space
 #include <linux/virtio_net.h>
 #undef virtio_net_config
+#include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
 #include "dev/virtio.h"
@@ -54,7 +55,9 @@ struct net_pair {
 	struct net_filter filter;
 	struct vh_task update;
 	struct iovec *iov;       /* NET_RX_IOV + 1 */
-	struct iovec *tx_iov;    /* VQ_MAX_CHAIN */
+	struct iovec *tx_iov;    /* 2 * VQ_MAX_CHAIN */
+	struct io_uring ring;    /* for batches of sent packets, while the queue runs */
+	int have_ring;
 	uint8_t *scratch;        /* NET_SCRATCH: the tail of a packet that the offered buffers did not hold */
 	uint64_t rx_packets, tx_packets, rx_dropped, tx_dropped;
 };

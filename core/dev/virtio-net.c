@@ -203,7 +203,7 @@ static int make_pair(struct net *n, unsigned i, struct vh_loop *l, struct vh_err
 	p->update.fn = net_pair_update;
 	p->fd = net_port_fd(n->port, i);
 	p->iov = calloc(NET_RX_IOV + 1, sizeof(*p->iov));
-	p->tx_iov = calloc(VQ_MAX_CHAIN, sizeof(*p->tx_iov));
+	p->tx_iov = calloc(2 * VQ_MAX_CHAIN, sizeof(*p->tx_iov));
 	p->scratch = calloc(1, NET_SCRATCH); /* pages that no packet needs are never touched */
 	if (p->fd < 0)
 		return err_set(e, p->fd, "the port has no queue pair %u", i);

@@ -494,6 +494,30 @@ static void test_tap(void)
 		g_assert_cmpint(receive(s, got, 200), >=, 14);
 	while (got[12] != 0x88);
 	g_assert_cmpmem(got, 100, (uint8_t *)fake_at(r.v, r.tx) + 12, 100);
+	drv_wait(&r.d.q[1]);
+	/* Many at once, in one piece and in three, some of them no packets: all that are arrive, in order. */
+	for (unsigned i = 0; i < 40; i++) {
+		uint64_t at = r.tx + 4096 * i;
+		uint8_t *p = fake_at(r.v, at);
+		struct buf whole[1] = {{at, i % 7 == 3 ? 20 : 112, 0}}, parts[2] = {{at, 12, 0}, {at + 12, 100, 0}};
+
+		frame(p, mac, 112, (uint8_t)i);
+		p[24] = 0x88;
+		p[25] = 0xb5;
+		p[26] = (uint8_t)i;
+		drv_put(&r.d.q[1], i % 7 == 3 || i & 1 ? whole : parts, i % 7 == 3 || i & 1 ? 1 : 2);
+	}
+	drv_kick(&r.d.q[1]);
+	for (unsigned i = 0; i < 40; i++) {
+		if (i % 7 == 3)
+			continue;
+		do
+			g_assert_cmpint(receive(s, got, 200), >=, 14);
+		while (got[12] != 0x88);
+		g_assert_cmpuint(got[14], ==, i);
+	}
+	for (unsigned i = 0; i < 40; i++)
+		drv_wait(&r.d.q[1]);
 	/* In. */
 	give(&r, 32, SMALL);
 	frame(out, mac, 112, 5);
