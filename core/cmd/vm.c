@@ -8,6 +8,7 @@
 #include "cmd/store-cmd.h"
 #include "cmd/vm.h"
 #include "ctl/ctl.h"
+#include "util/paths.h"
 
 #define REPLY_MS 30000
 #define STOP_MS 60000 /* how long `vm stop` waits for a guest that was not given a time */
@@ -189,6 +190,7 @@ static int run_reset(struct cmd_ctx *c, struct vh_err *e)
 /* Down is not gone: ports and volumes are closed first, and only then is the name free. */
 static int wait_gone(const char *vm, int pid, struct vh_err *e)
 {
+	g_autofree char *folder = path_in(PATH_STATE, vm, NULL);
 	gint64 end = g_get_monotonic_time() + GONE_MS * 1000;
 	int now;
 
@@ -197,6 +199,9 @@ static int wait_gone(const char *vm, int pid, struct vh_err *e)
 			return err_set(e, -ETIMEDOUT, "it is down, but process %d has not ended within %d s", pid, GONE_MS / 1000);
 		g_usleep(5000);
 	}
+	/* Its last act is to remove the folder; one that died in between has left it. */
+	for (int i = 0; i < 200 && !access(folder, F_OK) && ctl_dir_running(vm, &now); i++)
+		g_usleep(5000);
 	return 0;
 }
 

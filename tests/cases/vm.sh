@@ -44,10 +44,10 @@ else
 fi
 
 # the console: what was said before, then an echo, through a pipe
-console() { { sleep 0.2; printf '%s' "$1"; sleep 1; } | timeout 20 "$VHOST" vm console web; }
+console() { { sleep 0.2; printf '%s' "$1"; sleep 1; } | timeout 3 "$VHOST" vm console web; }
 run console 'xyz'
 like "the console replays and echoes" "$out" "hello from ring 3*end=echo*xyz*"
-got=$({ sleep 0.5; printf 'abc'; sleep 1; } | timeout 20 "$VHOST" vm console web --replay off)
+got=$({ sleep 0.5; printf 'abc'; sleep 1; } | timeout 3 "$VHOST" vm console web --replay off)
 is "without the past" "$got" abc
 like "as JSON, in base64" "$(timeout 2 "$VHOST" vm console web --json | python3 -c 'import json,sys,base64; print(b"".join(base64.b64decode(json.loads(l)["data"]) for l in sys.stdin).decode())')" "hello from*xyzabc*"
 # on a terminal: raw mode, Ctrl-] leaves
