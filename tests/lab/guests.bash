@@ -2,16 +2,16 @@
 # Copyright The vhost authors
 # Sourced by tests that start real guests (after functions.sh): start, await, ends. Needs GUEST_CLOUD (tests/lab/prepare).
 : "${GUEST_CLOUD:?tests/lab/prepare makes it; run this by ./vh test or with tests/lab/make-guest}"
-: "${GUEST_TIMEOUT:=120}" # of one guest, in seconds; emulated machines are slow
+: "${GUEST_TIMEOUT:=180}" # of one guest, in seconds; emulated machines are slow
 
 # start NAME JOBS OPTION...: a guest of Debian's cloud kernel that does these jobs, in the background. Its console is in
-# $tmp/NAME.log, its messages in $tmp/NAME.err. The kernel is $kernel (default: the bzImage), the initramfs $initrd, $append more
+# $tmp/NAME.log, its messages in $tmp/NAME.err. The kernel is $kernel (default: the ELF vmlinux, entered by PVH: half the time of a bzImage), the initramfs $initrd, $append more
 # for its command line.
 start() {
 	local name=$1 jobs=$2
 	shift 2
 	rm -f "$tmp/$name.log"
-	timeout -k 5 "$GUEST_TIMEOUT" "$VHOST" run --name "$name" --kernel "${kernel:-$GUEST_CLOUD/vmlinuz}" \
+	timeout -k 5 "$GUEST_TIMEOUT" "$VHOST" run --name "$name" --kernel "${kernel:-$GUEST_CLOUD/vmlinux}" \
 		--initrd "${initrd:-$GUEST_CLOUD/initrd}" --cmdline "console=ttyS0 quiet panic=-1 vhost.job=$jobs ${append:-}" \
 		--serial "file:$tmp/$name.log" "$@" >"$tmp/$name.out" 2>"$tmp/$name.err" </dev/null &
 	guest_pid=$!
