@@ -18,7 +18,7 @@ start() {
 }
 # The pid of the VM itself, below timeout.
 vm_pid() { pgrep -P "$guest_pid" | head -n 1; }
-log() { tr -d '\r' <"$tmp/$1.log" 2>/dev/null; }
+log() { [ ! -e "$tmp/$1.log" ] || tr -d "\r" <"$tmp/$1.log"; }
 # await NAME PATTERN [SECONDS]: until the guest has said it; fails when the guest ends before, or time is over.
 await() {
 	local i
