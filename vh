@@ -3,8 +3,9 @@
 # Copyright The vhost authors
 # Everything that is done with a checkout: install what is missing, build, run, show, test. See usage() below.
 set -euo pipefail
+umask 022 # a plugin that its group may write is refused
 here=$(dirname "$(realpath "$0")")
-build=${VH_BUILD:-$here/build}
+build=$(realpath -m "${VH_BUILD:-$here/build}")
 
 usage() {
 	cat <<U
@@ -72,7 +73,7 @@ build() {
 
 environment() {
 	export VHOST=$build/core/vhost BUILDDIR=$build SRCDIR=$here
-	VHOST_PLUGIN_PATH=$(find "$build/plugins" "$build/sdk/examples" -name '*.so' -printf '%h\n' 2>/dev/null | sort -u |
+	VHOST_PLUGIN_PATH=$(find "$build/plugins" "$build/sdk/examples" "$build/sdk/shims" -name '*.so' -printf '%h\n' 2>/dev/null | sort -u |
 		paste -sd:)${VHOST_PLUGIN_PATH:+:$VHOST_PLUGIN_PATH}
 	export VHOST_PLUGIN_PATH
 }
@@ -90,7 +91,7 @@ program() {
 }
 
 # Whether /dev/kvm here runs an ordinary kernel: it must be there for us, with VT-x or AMD-V behind it. (KVM without them
-# emulates the kernel's instructions one by one: see docs/design/machine.md.)
+# emulates the kernel's instructions one by one: see docs/machine.md.)
 kvm_lacks() {
 	if [ ! -e /dev/kvm ]; then echo "there is no /dev/kvm"
 	elif ! as_root test -r /dev/kvm -a -w /dev/kvm; then echo "/dev/kvm may not be opened"
