@@ -25,21 +25,24 @@ static int run_define(struct cmd_ctx *c, struct vh_err *e)
 {
 	const char *name = c->args[0];
 	struct kvs options;
-	int ret;
+	int ret, again;
 
 	cmd_free_options(c, &options);
 	ret = store_pool_define(name, vh_opt_str(c->opts, "type", "dir"), &options, e);
 	kvs_clear(&options);
-	if (ret) {
+	again = ret == 1;
+	if (ret < 0) {
 		err_object(e, "pool %s", name);
 		return ret;
 	}
+	ret = 0;
 	if (vh_opt_num(c->opts, "make", 0))
 		ret = store_pool_make(name, e);
 	if (!ret && !vh_opt_num(c->opts, "autostart", 1))
 		ret = store_pool_set_autostart(name, 0, e);
 	if (ret) { /* defined wholly or not at all */
-		store_pool_undefine(name, NULL);
+		if (!again)
+			store_pool_undefine(name, NULL);
 		return ret;
 	}
 	return done(c, "defined");
@@ -354,7 +357,8 @@ const struct cmd *const cmd_pool[] = {
 	POOL("info", "NAME", "Show one pool: state, capacity, options", run_info),
 	POOL("define", "NAME", "Define a pool", run_define, .options = define_options, .free_options = 1,
 	     .help = "The options of the pool type are given as --OPTION VALUE; `vhost plugin help TYPE` lists them:\n"
-		     "  vhost pool define fast --type dir --path /srv/vm --make"),
+		     "  vhost pool define fast --type dir --path /srv/vm --make\n"
+		     "Defining a pool again that is defined so already is no error."),
 	POOL("undefine", "NAME", "Forget a pool; its volumes stay", run_undefine),
 	POOL("start", "NAME", "Allow the use of a pool, after checking that it works", run_start, .options = start_options),
 	POOL("stop", "NAME", "Forbid the use of a pool until it is started", run_stop),

@@ -135,27 +135,33 @@ void store_def_clear(struct store_def *d)
 	memset(d, 0, sizeof(*d));
 }
 
+/* Whether two definitions mean the same pool; `autostart` is no part of what it is. */
+static int def_same(GKeyFile *a, GKeyFile *b)
+{
+	g_autofree char *type_a = g_key_file_get_string(a, "pool", "type", NULL), *type_b = g_key_file_get_string(b, "pool", "type", NULL);
+	g_auto(GStrv) keys = g_key_file_get_keys(a, "options", NULL, NULL), others = g_key_file_get_keys(b, "options", NULL, NULL);
+	int same = !g_strcmp0(type_a, type_b) && (keys ? g_strv_length(keys) : 0) == (others ? g_strv_length(others) : 0);
+
+	for (unsigned i = 0; same && keys && keys[i]; i++) {
+		g_autofree char *x = g_key_file_get_string(a, "options", keys[i], NULL), *y = g_key_file_get_string(b, "options", keys[i], NULL);
+
+		same = !g_strcmp0(x, y);
+	}
+	return same;
+}
+
 int store_pool_define(const char *name, const char *type, const struct kvs *options, struct vh_err *e)
 {
 	g_autofree char *what = g_strdup_printf("pool type %s", type);
 	g_autofree struct vh_opt *opt = NULL;
 	const struct vh_pool_ops *ops;
 	struct optset *set = NULL;
-	GKeyFile *kf;
+	GKeyFile *kf, *old = NULL;
 	unsigned n;
 	int ret = name_check("pool", name, e);
 
 	if (!ret)
-		ret = def_read(name, &kf, e);
-	if (ret)
-		return ret;
-	if (kf) {
-		g_key_file_free(kf);
-		err_object(e, "pool %s", name);
-		err_remedy(e, "vhost pool undefine %s first, or choose another name", name);
-		return err_set(e, -EEXIST, "it is defined already");
-	}
-	ret = plug_pool(type, &ops, e);
+		ret = plug_pool(type, &ops, e);
 	if (!ret)
 		ret = optset_parse(ops->pool_options, options, what, &set, e);
 	if (ret)
@@ -177,7 +183,18 @@ int store_pool_define(const char *name, const char *type, const struct kvs *opti
 			}
 	}
 	optset_free(set);
-	ret = def_write(name, kf, e);
+	ret = def_read(name, &old, e);
+	if (!ret && !old) {
+		ret = def_write(name, kf, e);
+	} else if (!ret && def_same(old, kf)) {
+		ret = 1;
+	} else if (!ret) {
+		err_object(e, "pool %s", name);
+		err_remedy(e, "vhost pool undefine %s first, or choose another name", name);
+		ret = err_set(e, -EEXIST, "it is defined already, otherwise");
+	}
+	if (old)
+		g_key_file_free(old);
 	g_key_file_free(kf);
 	return ret;
 }

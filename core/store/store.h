@@ -17,7 +17,8 @@ int store_pool_open_type(const char *type, const struct kvs *options, struct sto
 void store_pool_close(struct store_pool *p);
 const char *store_pool_name(const struct store_pool *p);
 const struct vh_pool_ops *store_pool_ops(const struct store_pool *p, void **pool);
-int store_pool_define(const char *name, const char *type, const struct kvs *options, struct vh_err *e); /* -EEXIST */
+/* 1: it is defined so already. -EEXIST: otherwise. */
+int store_pool_define(const char *name, const char *type, const struct kvs *options, struct vh_err *e);
 int store_pool_undefine(const char *name, struct vh_err *e);
 int store_pool_names(int (*fn)(void *ctx, const char *name, const char *type), void *ctx, struct vh_err *e);
 
