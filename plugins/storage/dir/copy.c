@@ -169,8 +169,9 @@ int dir_extend(int fd, uint64_t from, uint64_t to, uint32_t prealloc, struct vh_
 	}
 	if (!ret)
 		return 0;
-	if (ftruncate(fd, (off_t)from) < 0 || fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
-							 (off_t)(to - from)) < 0)
+	if (prealloc != VH_PREALLOC_OFF &&
+	    (ftruncate(fd, (off_t)from) < 0 ||
+	     fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) < 0))
 		dir_warn("could not give back all space of a failed allocation");
 	if (ret == -ENOSPC || ret == -EDQUOT)
 		dir_hint(e, "free space, or use --preallocation off");
