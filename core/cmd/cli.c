@@ -13,12 +13,12 @@
 	.size = sizeof(struct vh_opt), .type = TYPE, .flags = FLAGS, .name = NAME, .doc = DOC }
 
 static const struct vh_opt *const globals[] = {
-	OPT("json", VH_OPT_BOOL, 0, "print results and errors as JSON"),
-	OPT("verbose", VH_OPT_BOOL, 0, "say more on standard error (VHOST_LOG=debug says all)"),
-	OPT("quiet", VH_OPT_BOOL, 0, "no progress bars, no warnings"),
-	OPT("plugin", VH_OPT_PATH, VH_OPT_REPEAT, "a plugin's file to use before those of its name elsewhere"),
-	OPT("help", VH_OPT_BOOL, 0, "explain the command, and end"),
-	OPT("version", VH_OPT_BOOL, 0, "print the version, and end"),
+	OPT("json", VH_OPT_BOOL, 0, "Print results and errors as JSON"),
+	OPT("verbose", VH_OPT_BOOL, 0, "Say more on standard error (VHOST_LOG=debug says all)"),
+	OPT("quiet", VH_OPT_BOOL, 0, "No progress bars, no warnings"),
+	OPT("plugin", VH_OPT_PATH, VH_OPT_REPEAT, "A plugin's file to use before those of its name elsewhere"),
+	OPT("help", VH_OPT_BOOL, 0, "Explain the command, and end"),
+	OPT("version", VH_OPT_BOOL, 0, "Print the version, and end"),
 	NULL,
 };
 const vh_schema cli_globals = globals;

@@ -111,7 +111,8 @@ static int run_doctor(struct cmd_ctx *c, struct vh_err *e)
 			if (f->remedy)
 				printf("%-7s  %-10s  -> %s\n", "", "", f->remedy);
 		}
-		printf("%u ok, %u notes, %u problems: vhost run %s\n", count[DOCTOR_OK], count[DOCTOR_NOTE], count[DOCTOR_PROBLEM],
+		printf("%u ok, %u note%s, %u problem%s: vhost run %s\n", count[DOCTOR_OK], count[DOCTOR_NOTE],
+		       &"s"[count[DOCTOR_NOTE] == 1], count[DOCTOR_PROBLEM], &"s"[count[DOCTOR_PROBLEM] == 1],
 		       count[DOCTOR_PROBLEM] ? "cannot work" : "can work");
 	}
 	g_array_free(d.all, TRUE);

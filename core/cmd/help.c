@@ -205,6 +205,8 @@ static int help_run(struct cmd_ctx *c, struct vh_err *e)
 		err_usage(e, "there is no command '%s%s%s'", noun, verb ? " " : "", verb ? verb : "");
 		if (near)
 			err_remedy(e, "did you mean %s?", near);
+		else
+			err_remedy(e, "`vhost help` lists the commands");
 		return -EINVAL;
 	}
 	if (c->json) {

@@ -88,7 +88,7 @@ GString *help_man(cmd_tables tables)
 	GString *s = g_string_new(NULL);
 
 	g_string_append_printf(s, ".TH VHOST 1 \"\" \"vhost %s\" \"User Commands\"\n", VHOST_VERSION);
-	g_string_append(s, ".SH NAME\nvhost \\- virtual machines whose storage, disk formats and networks are plugins\n"
+	g_string_append(s, ".nh\n.ad l\n.SH NAME\nvhost \\- virtual machines whose storage, disk formats and networks are plugins\n"
 			   ".SH SYNOPSIS\n.B vhost\n.I COMMAND\n.RI [ VERB ]\n.RI [ NAME ]...\n[\\-\\-option value]...\n"
 			   ".SH OPTIONS\nThese are taken by every command.\n");
 	roff_options(s, cli_globals);
@@ -142,7 +142,9 @@ GString *help_bash(cmd_tables tables)
 	GString *s = g_string_new("# bash completion of vhost; made by `vhost completion bash`\n_vhost()\n{\n"
 				  "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} i w= files= cmd= n=0\n"
 				  "\tfor ((i = 1; i < COMP_CWORD && n < 2; i++)); do\n"
-				  "\t\tcase ${COMP_WORDS[i]} in\n\t\t-*) continue ;;\n\t\tesac\n"
+				  "\t\tcase ${COMP_WORDS[i]} in\n"
+				  "\t\t--plugin) i=$((i + 1)); [[ ${COMP_WORDS[i]} != = ]] || i=$((i + 1)); continue ;;\n"
+				  "\t\t-*) continue ;;\n\t\tesac\n"
 				  "\t\tcmd+=\"${COMP_WORDS[i]} \"; n=$((n + 1))\n");
 	g_autofree const char **words = cli_words(tables, NULL);
 	g_autofree char *all = g_strjoinv(" ", (char **)words);

@@ -213,20 +213,21 @@ static int run_info(struct cmd_ctx *c, struct vh_err *e)
 
 static const char *const list_kinds[] = {"pool", "format", "net", "filter", NULL}; /* in plug_tables' order */
 static const struct vh_opt *const list_options[] = {
-	OPT("kind", VH_OPT_ENUM, 0, "only those of this kind", .choices = list_kinds), NULL};
+	OPT("kind", VH_OPT_ENUM, 0, "Only those of this kind", .choices = list_kinds), NULL};
 static const char *const new_kinds[] = {"storage", "format", "net", NULL};
 static const struct vh_opt *const new_options[] = {
-	OPT("kind", VH_OPT_ENUM, VH_OPT_REQUIRED, "what it shall be", .choices = new_kinds), NULL};
+	OPT("kind", VH_OPT_ENUM, VH_OPT_REQUIRED, "What it shall be", .choices = new_kinds), NULL};
 
-static const struct cmd list_cmd = {"plugin", "list", NULL, "list the plugins that can be found",
-	"Reads the plugins' notes only: nothing of them is run. Searched are --plugin files, the folders of VHOST_PLUGIN_PATH, and "
-	"the installed ones.", list_options, run_list, 0};
-static const struct cmd info_cmd = {"plugin", "info", "NAME", "tell what a plugin is and can do",
-	"NAME is a plugin's name, or the path of its file. The plugin is loaded in a child process: a broken one can do no harm.",
+static const struct cmd list_cmd = {"plugin", "list", NULL, "List the plugins that can be found",
+	"Reads the plugins' notes only: nothing of them is run. Searched are --plugin files, the folders\n"
+	"of VHOST_PLUGIN_PATH, and the installed ones.", list_options, run_list, 0};
+static const struct cmd info_cmd = {"plugin", "info", "NAME", "Tell what a plugin is and can do",
+	"NAME is a plugin's name, or the path of its file. The plugin is loaded in a child process:\n"
+	"a broken one can do no harm.",
 	NULL, run_info, 0};
-static const struct cmd help_cmd = {"plugin", "help", "NAME", "tell a plugin's options",
+static const struct cmd help_cmd = {"plugin", "help", "NAME", "Tell a plugin's options",
 	"NAME is a plugin's name, or the path of its file. The plugin is loaded in a child process.", NULL, run_help, 0};
-static const struct cmd new_cmd = {"plugin", "new", "NAME [FOLDER]", "start a plugin of your own",
-	"Writes a small plugin that works, with its build file and README, into FOLDER (default: NAME). It needs the installed "
-	"headers (pkg-config vhost-plugin) and nothing else of vhost.", new_options, plugin_new, 0};
+static const struct cmd new_cmd = {"plugin", "new", "NAME [FOLDER]", "Start a plugin of your own",
+	"Writes a small plugin that works, with its build file and README, into FOLDER (default: NAME).\n"
+	"It needs the installed headers (pkg-config vhost-plugin) and nothing else of vhost.", new_options, plugin_new, 0};
 const struct cmd *const cmd_plugin[] = {&list_cmd, &info_cmd, &help_cmd, &new_cmd, NULL};

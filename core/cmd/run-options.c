@@ -26,7 +26,7 @@ const struct vh_opt *const run_options[] = {
 	OPT("cpus", VH_OPT_INT, 0, "vCPUs, one thread each, also more than the host has cores (default: 1)", .min = 1, .max = 4096),
 	OPT("pin", VH_OPT_STR, VH_OPT_REPEAT, "VCPU=CPU[,VCPU=CPU...]: pin vCPU threads to host CPUs"),
 	OPT("memory", VH_OPT_STR, 0,
-	    "SIZE[,hugepages=2M|1G][,thp=on][,mergeable=on][,prealloc=on][,dump=off]: guest memory (default: 256M)"),
+	    "SIZE[,hugepages=2M|1G][,KEY=on]... of thp, mergeable, prealloc, dump: guest memory (default: 256M)"),
 	OPT("disk", VH_OPT_STR, VH_OPT_REPEAT,
 	    "POOL/VOLUME, or path=FILE, or type=POOLTYPE,volume=NAME; [,format=F][,readonly=on][,engine=E]... (see docs/run.md)"),
 	OPT("net", VH_OPT_STR, VH_OPT_REPEAT, "type=PLUGIN[,mac=M][,queues=N][,mtu=N][,ifname=I][,PLUGIN'S OPTIONS]: a NIC"),
@@ -232,7 +232,7 @@ static int read_file(const char *path, struct vm_file *vf, struct vh_err *e)
 
 	if (!g_key_file_load_from_file(f, path, G_KEY_FILE_NONE, &ge)) {
 		if (g_error_matches(ge, G_FILE_ERROR, G_FILE_ERROR_NOENT))
-			return err_set(e, -ENOENT, "no file %s", path);
+			return err_set(e, -ENOENT, "there is no file %s", path);
 		return err_set(e, -EINVAL, "%s: %s", path, ge->message);
 	}
 	groups = g_key_file_get_groups(f, NULL);
@@ -363,12 +363,16 @@ int run_spec_read(const char *vm, const struct vh_opts *given, struct run_spec *
 		ret = err_usage(e, "give a VM's name or --file, not both");
 	} else if (file) {
 		ret = read_file(file->str, &vf, e);
+		if (ret)
+			err_object(e, "--file");
 	} else if (vm) {
 		ret = name_check("VM", vm, e);
 		if (!ret) {
 			g_autofree char *leaf = g_strdup_printf("%s.conf", vm);
 			g_autofree char *path = path_in(PATH_CONFIG, "vms", leaf, NULL);
 			ret = read_file(path, &vf, e);
+			if (ret)
+				err_object(e, "VM %s", vm);
 			if (ret == -ENOENT)
 				err_remedy(e, "write it, or describe the VM by options alone");
 		}

@@ -224,6 +224,8 @@ static int serve(struct run *r, struct vh_err *e)
 	ret = mach_exit_status(r->mach);
 	if (ret == EXIT_FAILED && mach_error(r->mach)->code) {
 		const struct vh_err *why = mach_error(r->mach);
+		if (why->object)
+			err_object(e, "%s", why->object);
 		err_set(e, why->code, "%s", why->cause);
 		if (why->remedy)
 			err_remedy(e, "%s", why->remedy);
@@ -289,9 +291,10 @@ static const struct cmd cmd_run_one = {
 	.verb = "run",
 	.args = "[NAME]",
 	.summary = "Run a virtual machine, described by options, by a file, or both",
-	.help = "NAME reads the machine from vms/NAME.conf in the configuration folder; options on the command line stand before "
-		"its values, disks and NICs are added. The exit status is the guest's: 0 power-off, 10 reset with --on-reboot exit, "
-		"11 panic. SIGTERM presses the power button, a second one ends the machine at once.",
+	.help = "NAME reads the machine from vms/NAME.conf in the configuration folder; options on the command\n"
+		"line stand before its values, disks and NICs are added. The exit status is the guest's:\n"
+		"0 power-off, 10 reset with --on-reboot exit, 11 panic. SIGTERM presses the power button,\n"
+		"a second one ends the machine at once.",
 	.options = run_options,
 	.run = run,
 };

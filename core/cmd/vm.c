@@ -218,7 +218,7 @@ static int run_stop(struct cmd_ctx *c, struct vh_err *e)
 	ctl_dir_running(c->args[0], &pid);
 	r = vm_ask(c->args[0], wait ? (int)ms + (ns < 0 ? 0 : GONE_MS) : REPLY_MS, "Stop", o, NULL, e);
 	if (r == -ETIMEDOUT)
-		err_remedy(e, "its guest may ignore the power button: add --timeout 10s, or end it with 'vhost vm kill %s'", c->args[0]);
+		err_remedy(e, "its guest may ignore the power button: add --timeout 10s, or end it with `vhost vm kill %s`", c->args[0]);
 	if (r == -ECONNRESET && ctl_dir_running(c->args[0], &pid)) { /* it went before it could answer */
 		err_clear(e);
 		r = 0;

@@ -51,7 +51,7 @@ static int connect_to(const char *vm, struct vh_err *e)
 			return err_set(e, -EAGAIN, "process %d does not answer yet: it is starting or ending", pid);
 		}
 		err_status(e, EXIT_NOT_FOUND);
-		err_remedy(e, "see 'vhost vm list'");
+		err_remedy(e, "`vhost vm list` shows those that run");
 		return err_set(e, -ENOENT, "no VM of this name runs");
 	}
 	if (r == -EACCES || r == -EPERM)

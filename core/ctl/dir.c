@@ -154,7 +154,7 @@ int ctl_dir_claim(const char *name, struct ctl_dir **out, struct vh_err *e)
 		err_status(e, EXIT_EXISTS);
 		r = pid ? err_set(e, -EEXIST, "a VM of this name runs already, process %d", pid) :
 			  err_set(e, -EEXIST, "a VM of this name is starting or ending");
-		err_remedy(e, "stop it with 'vhost vm stop %s', or choose another --name", name);
+		err_remedy(e, "stop it with `vhost vm stop %s`, or choose another --name", name);
 		return r;
 	}
 	if (fd < 0)

@@ -295,7 +295,7 @@ static int option_values(struct optset *s, const struct vh_opt *opt, unsigned n,
 	if (o->flags & VH_OPT_REQUIRED) {
 		err_object(e, "%s", what);
 		err_usage(e, "option %s is missing: %s", o->name, o->doc);
-		err_remedy(e, "add %s=...", o->name);
+		err_remedy(e, "give the option %s", o->name);
 		return -EINVAL;
 	}
 	return 0;

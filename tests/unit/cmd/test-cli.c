@@ -129,7 +129,7 @@ static const struct refusal { const char *line; int status; const char *text; } 
 	{ "vhost pool", 2, "Usage: vhost pool VERB*" },
 	{ "vhost --json", 2, "{\"error\":\"EINVAL\",\"object\":null,\"message\":\"a command is missing\",\"remedy\":*}\n" },
 	{ "vhost bogus --json", 2, "{\"error\":\"EINVAL\",\"object\":null,\"message\":*\"remedy\":\"commands: *}\n" },
-	{ "vhost help bogus", 2, "vhost: help: there is no command 'bogus'\n" },
+	{ "vhost help bogus", 2, "vhost: help: there is no command 'bogus' (`vhost help` lists the commands)\n" },
 	{ "vhost help pool creat", 2, "vhost: help: there is no command 'pool creat' (did you mean create?)\n" },
 	{ "vhost completion fish", 2, "vhost: completion: there is completion for bash only, not for 'fish'\n" },
 };
