@@ -98,6 +98,20 @@ static int tier_complete(const struct vh_volume_ops *ops)
 	return ops->queue_open && ops->queue_start && ops->queue_close && ops->submit;
 }
 
+/* What blk_vol_make() has made of it, however far it came. */
+static void vol_free(struct blk_vol *v)
+{
+	if (v->fd >= 0)
+		close(v->fd);
+	pthread_mutex_destroy(&v->events.calling);
+	pthread_cond_destroy(&v->cond);
+	pthread_mutex_destroy(&v->lock);
+	pthread_mutex_destroy(&v->main_lock);
+	pthread_mutex_destroy(&v->sync.mutex);
+	g_free(v->label);
+	free(v);
+}
+
 /* On failure `vol` stays the caller's. */
 int blk_vol_make(void *vol, const struct vh_volume_ops *ops, const struct blk_config *c, struct blk_vol *lower,
 		 struct blk_vol **out, struct vh_err *e)
@@ -174,15 +188,7 @@ int blk_vol_make(void *vol, const struct vh_volume_ops *ops, const struct blk_co
 	return 0;
 fail:
 	err_object(e, "volume %s", label);
-	if (v->fd >= 0)
-		close(v->fd);
-	pthread_mutex_destroy(&v->events.calling);
-	pthread_cond_destroy(&v->cond);
-	pthread_mutex_destroy(&v->lock);
-	pthread_mutex_destroy(&v->main_lock);
-	pthread_mutex_destroy(&v->sync.mutex);
-	g_free(v->label);
-	free(v);
+	vol_free(v);
 	return r;
 }
 
@@ -212,15 +218,7 @@ void blk_vol_put(struct blk_vol *v)
 	blk_object_free(v->object);
 	if (v->lower)
 		blk_lower_free(v);
-	if (v->fd >= 0)
-		close(v->fd);
-	pthread_mutex_destroy(&v->events.calling);
-	pthread_cond_destroy(&v->cond);
-	pthread_mutex_destroy(&v->lock);
-	pthread_mutex_destroy(&v->main_lock);
-	pthread_mutex_destroy(&v->sync.mutex);
-	g_free(v->label);
-	free(v);
+	vol_free(v);
 }
 
 const struct vh_volume_info *blk_vol_info(const struct blk_vol *v)

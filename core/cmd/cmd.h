@@ -31,6 +31,9 @@ extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[]
 
 /* Results: a JSON object to standard output with --json, else the text form. */
 void out_json(JsonBuilder *b); /* takes the builder's root; prints one line; frees it */
+/* Members of an object. A text that is no UTF-8 is mended; NULL: null. */
+void js_text(JsonBuilder *b, const char *name, const char *value);
+void js_bool(JsonBuilder *b, const char *name, int value);
 /* A table for people: header and cells, columns aligned; right[i] != 0 aligns to the right. */
 struct out_table;
 struct out_table *out_table_new(const char *const *header, const int *right);

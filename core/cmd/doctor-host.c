@@ -46,7 +46,7 @@ void doctor_kvm(struct doctor *d)
 		return;
 	}
 	if (p.emulated_ring0)
-		doctor_add(d, DOCTOR_NOTE, "kvm", "use a machine with VT-x or AMD-V (in a VM: nested virtualisation), or `./vh` in the lab",
+		doctor_add(d, DOCTOR_NOTE, "kvm", "use a machine with VT-x or AMD-V (in a VM: nested virtualisation), or the lab VM of vhost's sources: ./vh lab",
 			   "%s", p.text);
 	else
 		doctor_add(d, DOCTOR_OK, "kvm", NULL, "%s", p.text);

@@ -121,30 +121,18 @@ GString *help_command(const struct cmd *c)
 
 /* ---- JSON ---- */
 
-static void add_string(JsonBuilder *b, const char *name, const char *value)
-{
-	json_builder_set_member_name(b, name);
-	json_builder_add_string_value(b, value); /* NULL: null */
-}
-
-static void add_bool(JsonBuilder *b, const char *name, int value)
-{
-	json_builder_set_member_name(b, name);
-	json_builder_add_boolean_value(b, value);
-}
-
 static void json_options(JsonBuilder *b, const char *name, vh_schema s)
 {
 	json_builder_set_member_name(b, name);
 	json_builder_begin_array(b);
 	for (; s && *s; s++) {
 		json_builder_begin_object(b);
-		add_string(b, "name", (*s)->name);
-		add_string(b, "type", opt_type_name(*s));
-		add_string(b, "doc", (*s)->doc);
-		add_string(b, "default", (*s)->defval);
-		add_bool(b, "required", !!((*s)->flags & VH_OPT_REQUIRED));
-		add_bool(b, "repeat", !!((*s)->flags & VH_OPT_REPEAT));
+		js_text(b, "name", (*s)->name);
+		js_text(b, "type", opt_type_name(*s));
+		js_text(b, "doc", (*s)->doc);
+		js_text(b, "default", (*s)->defval);
+		js_bool(b, "required", !!((*s)->flags & VH_OPT_REQUIRED));
+		js_bool(b, "repeat", !!((*s)->flags & VH_OPT_REPEAT));
 		if ((*s)->choices) {
 			json_builder_set_member_name(b, "choices");
 			json_builder_begin_array(b);
@@ -169,12 +157,12 @@ void help_json(JsonBuilder *b, cmd_tables tables, const char *noun, const char *
 			if ((noun || verb) && (g_strcmp0(c->noun, noun) || (verb && strcmp(c->verb, verb))))
 				continue;
 			json_builder_begin_object(b);
-			add_string(b, "noun", c->noun);
-			add_string(b, "verb", c->verb);
-			add_string(b, "args", c->args);
-			add_string(b, "summary", c->summary);
-			add_string(b, "help", c->help);
-			add_bool(b, "plugin_options", c->free_options);
+			js_text(b, "noun", c->noun);
+			js_text(b, "verb", c->verb);
+			js_text(b, "args", c->args);
+			js_text(b, "summary", c->summary);
+			js_text(b, "help", c->help);
+			js_bool(b, "plugin_options", c->free_options);
 			json_options(b, "options", c->options);
 			json_builder_end_object(b);
 		}
@@ -233,7 +221,7 @@ static int completion_run(struct cmd_ctx *c, struct vh_err *e)
 		JsonBuilder *b = json_builder_new();
 
 		json_builder_begin_object(b);
-		add_string(b, "script", s->str);
+		js_text(b, "script", s->str);
 		json_builder_end_object(b);
 		out_json(b);
 	} else {

@@ -20,6 +20,24 @@ void out_json(JsonBuilder *b)
 	g_object_unref(b);
 }
 
+void js_text(JsonBuilder *b, const char *name, const char *value)
+{
+	json_builder_set_member_name(b, name);
+	if (value) {
+		g_autofree char *valid = g_utf8_make_valid(value, -1);
+
+		json_builder_add_string_value(b, valid);
+	} else {
+		json_builder_add_null_value(b);
+	}
+}
+
+void js_bool(JsonBuilder *b, const char *name, int value)
+{
+	json_builder_set_member_name(b, name);
+	json_builder_add_boolean_value(b, !!value);
+}
+
 struct out_table {
 	unsigned n;
 	unsigned *width;

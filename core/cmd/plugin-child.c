@@ -69,9 +69,9 @@ static void answer(const char *name, void (*build)(JsonBuilder *b, const struct 
 	} else {
 		plugin_json_int(b, "code", e.code ? e.code : r);
 		plugin_json_int(b, "status", e.status);
-		plugin_json_string(b, "object", e.object);
-		plugin_json_string(b, "cause", e.cause);
-		plugin_json_string(b, "remedy", e.remedy);
+		js_text(b, "object", e.object);
+		js_text(b, "cause", e.cause);
+		js_text(b, "remedy", e.remedy);
 	}
 	json_builder_end_object(b);
 	json_generator_set_root(gen, json_builder_get_root(b));

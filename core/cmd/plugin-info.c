@@ -7,28 +7,10 @@
 #include <unistd.h>
 #include "cmd/plugin.h"
 
-void plugin_json_string(JsonBuilder *b, const char *name, const char *value)
-{
-	json_builder_set_member_name(b, name);
-	if (value) {
-		g_autofree char *valid = g_utf8_make_valid(value, -1);
-
-		json_builder_add_string_value(b, valid);
-	} else {
-		json_builder_add_null_value(b);
-	}
-}
-
 void plugin_json_int(JsonBuilder *b, const char *name, gint64 value)
 {
 	json_builder_set_member_name(b, name);
 	json_builder_add_int_value(b, value);
-}
-
-static void json_flag(JsonBuilder *b, const char *name, int value)
-{
-	json_builder_set_member_name(b, name);
-	json_builder_add_boolean_value(b, value);
 }
 
 void plugin_json_kinds(JsonBuilder *b, uint32_t kinds)
@@ -123,8 +105,8 @@ static void json_table(JsonBuilder *b, unsigned index, const struct plug_image *
 	memcpy(&size, image->raw[index], sizeof(size));
 	memcpy(&caps, ours + t->members[0].off, sizeof(caps));
 	json_builder_begin_object(b);
-	plugin_json_string(b, "id", t->iid);
-	plugin_json_string(b, "name", table_name(t, ours));
+	js_text(b, "id", t->iid);
+	js_text(b, "name", table_name(t, ours));
 	plugin_json_int(b, "size", size);
 	plugin_json_int(b, "known_size", t->size);
 	json_bits(b, "caps", caps, caps_names[index]);
@@ -140,8 +122,8 @@ static void json_table(JsonBuilder *b, unsigned index, const struct plug_image *
 		if (p)
 			continue;
 		json_builder_begin_object(b);
-		plugin_json_string(b, "member", m->name);
-		plugin_json_string(b, "fallback", m->absent);
+		js_text(b, "member", m->name);
+		js_text(b, "fallback", m->absent);
 		json_builder_end_object(b);
 	}
 	json_builder_end_array(b);
@@ -165,12 +147,12 @@ void plugin_build_info(JsonBuilder *b, const struct plug *p)
 	}
 	memcpy(&desc_size, image->theirs, sizeof(desc_size));
 	json_builder_begin_object(b);
-	plugin_json_string(b, "id", d->id);
-	plugin_json_string(b, "version", d->version);
-	plugin_json_string(b, "summary", d->summary);
-	plugin_json_string(b, "license", d->license);
-	plugin_json_string(b, "path", plug_path(p));
-	plugin_json_string(b, "build_id", build_id);
+	js_text(b, "id", d->id);
+	js_text(b, "version", d->version);
+	js_text(b, "summary", d->summary);
+	js_text(b, "license", d->license);
+	js_text(b, "path", plug_path(p));
+	js_text(b, "build_id", build_id);
 	plugin_json_kinds(b, note->kinds);
 	plugin_json_int(b, "abi_major", note->major);
 	plugin_json_int(b, "abi_minor", d->built_minor);
@@ -204,19 +186,19 @@ static void json_option(JsonBuilder *b, const struct vh_opt *o)
 	g_autofree char *form = opt_form(o), *range = opt_range_text(o);
 
 	json_builder_begin_object(b);
-	plugin_json_string(b, "name", o->name);
-	plugin_json_string(b, "type", opt_type_name(o));
-	plugin_json_string(b, "form", form);
-	plugin_json_string(b, "doc", o->doc);
-	plugin_json_string(b, "default", o->defval);
-	plugin_json_string(b, "range", range);
+	js_text(b, "name", o->name);
+	js_text(b, "type", opt_type_name(o));
+	js_text(b, "form", form);
+	js_text(b, "doc", o->doc);
+	js_text(b, "default", o->defval);
+	js_text(b, "range", range);
 	json_bound(b, "min", o, o->min);
 	json_bound(b, "max", o, o->max);
-	json_flag(b, "required", !!(o->flags & VH_OPT_REQUIRED));
-	json_flag(b, "repeat", !!(o->flags & VH_OPT_REPEAT));
-	json_flag(b, "live", !!(o->flags & VH_OPT_LIVE));
-	json_flag(b, "deprecated", !!(o->flags & VH_OPT_DEPRECATED));
-	json_flag(b, "main", !!(o->flags & VH_OPT_MAIN));
+	js_bool(b, "required", !!(o->flags & VH_OPT_REQUIRED));
+	js_bool(b, "repeat", !!(o->flags & VH_OPT_REPEAT));
+	js_bool(b, "live", !!(o->flags & VH_OPT_LIVE));
+	js_bool(b, "deprecated", !!(o->flags & VH_OPT_DEPRECATED));
+	js_bool(b, "main", !!(o->flags & VH_OPT_MAIN));
 	json_builder_set_member_name(b, "choices");
 	json_builder_begin_array(b);
 	for (unsigned i = 0; o->type == VH_OPT_ENUM && o->choices && o->choices[i]; i++)
@@ -233,8 +215,8 @@ static void json_scope(JsonBuilder *b, const char *scope, const char *title, vh_
 	if (!n)
 		return;
 	json_builder_begin_object(b);
-	plugin_json_string(b, "scope", scope);
-	plugin_json_string(b, "title", title);
+	js_text(b, "scope", scope);
+	js_text(b, "title", title);
 	json_builder_set_member_name(b, "options");
 	json_builder_begin_array(b);
 	for (unsigned i = 0; i < n; i++)
@@ -252,8 +234,8 @@ void plugin_build_help(JsonBuilder *b, const struct plug *p)
 	const struct vh_filter_ops *filter = image->table[3];
 
 	json_builder_begin_object(b);
-	plugin_json_string(b, "id", plug_desc(p)->id);
-	plugin_json_string(b, "summary", plug_desc(p)->summary);
+	js_text(b, "id", plug_desc(p)->id);
+	js_text(b, "summary", plug_desc(p)->summary);
 	json_builder_set_member_name(b, "scopes");
 	json_builder_begin_array(b);
 	if (pool) {

@@ -69,9 +69,9 @@ int plugin_new(struct cmd_ctx *c, struct vh_err *e)
 		JsonBuilder *b = json_builder_new();
 
 		json_builder_begin_object(b);
-		plugin_json_string(b, "id", id);
-		plugin_json_string(b, "kind", kind);
-		plugin_json_string(b, "folder", dir);
+		js_text(b, "id", id);
+		js_text(b, "kind", kind);
+		js_text(b, "folder", dir);
 		json_builder_end_object(b);
 		out_json(b);
 	} else {

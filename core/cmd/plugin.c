@@ -19,15 +19,15 @@ struct list {
 static void list_json(JsonBuilder *b, const struct plug_note *n, const struct vh_err *why_not)
 {
 	json_builder_begin_object(b);
-	plugin_json_string(b, "id", *n->id ? n->id : NULL);
+	js_text(b, "id", *n->id ? n->id : NULL);
 	plugin_json_kinds(b, n->kinds);
-	plugin_json_string(b, "path", n->path);
+	js_text(b, "path", n->path);
 	plugin_json_int(b, "abi_major", n->major);
 	plugin_json_int(b, "abi_minor", n->minor);
 	plugin_json_int(b, "abi_draft", n->draft);
 	json_builder_set_member_name(b, "loadable");
 	json_builder_add_boolean_value(b, !why_not);
-	plugin_json_string(b, "refused", why_not ? why_not->cause : NULL);
+	js_text(b, "refused", why_not ? why_not->cause : NULL);
 	json_builder_end_object(b);
 }
 

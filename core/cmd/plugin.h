@@ -16,7 +16,6 @@ void plugin_print_json(JsonNode *n);
 
 int plugin_new(struct cmd_ctx *c, struct vh_err *e);
 
-void plugin_json_string(JsonBuilder *b, const char *name, const char *value); /* NULL: null */
 void plugin_json_int(JsonBuilder *b, const char *name, gint64 value);
 void plugin_json_kinds(JsonBuilder *b, uint32_t kinds);
 const char *plugin_text(JsonObject *o, const char *member); /* NULL: absent or null */

@@ -51,18 +51,6 @@ int cmd_size(const char *text, uint64_t now, uint64_t *out, struct vh_err *e)
 	return 0;
 }
 
-void js_text(JsonBuilder *b, const char *name, const char *value)
-{
-	json_builder_set_member_name(b, name);
-	if (value) {
-		g_autofree char *valid = g_utf8_make_valid(value, -1);
-
-		json_builder_add_string_value(b, valid);
-	} else {
-		json_builder_add_null_value(b);
-	}
-}
-
 void js_bytes(JsonBuilder *b, const char *name, uint64_t value)
 {
 	json_builder_set_member_name(b, name);
@@ -70,12 +58,6 @@ void js_bytes(JsonBuilder *b, const char *name, uint64_t value)
 		json_builder_add_null_value(b);
 	else
 		json_builder_add_int_value(b, (gint64)value);
-}
-
-void js_bool(JsonBuilder *b, const char *name, int value)
-{
-	json_builder_set_member_name(b, name);
-	json_builder_add_boolean_value(b, !!value);
 }
 
 char *size_text(uint64_t bytes)

@@ -21,10 +21,7 @@ void cmd_volume_close(struct cmd_volume *v);
 /* "10G", or "+5G" on top of `now`. */
 int cmd_size(const char *text, uint64_t now, uint64_t *out, struct vh_err *e);
 
-/* Members of a JSON object. Unknown numbers (UINT64_MAX) and NULL texts are null. */
-void js_text(JsonBuilder *b, const char *name, const char *value);
-void js_bytes(JsonBuilder *b, const char *name, uint64_t value);
-void js_bool(JsonBuilder *b, const char *name, int value);
+void js_bytes(JsonBuilder *b, const char *name, uint64_t value); /* UINT64_MAX, unknown: null */
 char *size_text(uint64_t bytes); /* "-" when unknown; g_free */
 /* The fields of a volume that a listing and `vol info` share. format: "" when none is recorded. */
 void js_volume(JsonBuilder *b, const char *pool, const char *name, const struct vh_vol_stat *st, const char *format);
