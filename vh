@@ -131,7 +131,9 @@ bench)
 	install build bench; build; environment
 	exec meson test -C "$build" --no-rebuild --benchmark --verbose --num-processes 1 "$@"
 	;;
-lab) install build guest lab; build; environment; exec "$here/tests/lab/lab" "$@" ;;
+lab)
+	[ $# -gt 0 ] || { usage >&2; fail "lab: name a SCRIPT"; }
+	install build guest lab; build; environment; exec "$here/tests/lab/lab" "$@" ;;
 shell)
 	build; environment
 	PATH=$build/core:$PATH exec "${SHELL:-/bin/bash}"
