@@ -194,6 +194,7 @@ struct blk_vq {
 	struct blk_unit flush_unit; /* this queue's part of a flush round */
 	struct vh_task flush_task;
 	int flush_busy; /* under v->lock */
+	unsigned guests; /* blocking calls that go through a user's queue (sync.c); under v->lock */
 	struct vh_task lost_task;
 	struct vh_lower_q *lower; /* of a filter: what it opened below */
 	struct blk_vq *next; /* of the volume, under its lock */
@@ -221,6 +222,7 @@ static inline struct blk_unit *blk_pop(struct blk_vq *q)
 }
 void blk_timed_add(struct blk_vq *q, struct blk_unit *u);        /* starts the time limit, if there is one */
 void blk_io_fail(struct blk_vq *q, struct blk_io *io, int res); /* [queue] never inline */
+int blk_vq_open_internal(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk_vq **out, struct vh_err *e);
 void blk_latch(struct blk_vol *v, int res);                     /* [any] a flush failed */
 
 /* slow.c */

@@ -93,11 +93,16 @@ void blk_flush_push(struct blk_vq *q, struct blk_unit *u)
 	pthread_mutex_unlock(&v->lock);
 }
 
+struct last {
+	struct blk_unit u;
+	int ended;
+};
+
 static void last_end(struct blk_unit *u, int res)
 {
 	if (res < 0)
 		blk_latch(u->q->v, res);
-	u->q->flush_busy = 0;
+	container_of(u, struct last, u)->ended = 1;
 }
 
 static int busy(struct blk_vq *q)
@@ -105,7 +110,7 @@ static int busy(struct blk_vq *q)
 	int r;
 
 	pthread_mutex_lock(&q->v->lock);
-	r = q->flush_busy;
+	r = q->flush_busy || q->guests;
 	pthread_mutex_unlock(&q->v->lock);
 	return r;
 }
@@ -114,19 +119,18 @@ static int busy(struct blk_vq *q)
 void blk_flush_leave(struct blk_vq *q)
 {
 	struct blk_vol *v = q->v;
+	struct last last = {.u = {.op = VH_FLUSH, .end = last_end}};
+	int local = !!(v->caps & VH_VOL_FLUSH_QUEUE_LOCAL);
 
+	/* Rounds still include this queue meanwhile: one that ends before this flush has must cover its writes, too. */
+	if (local && q->wrote && !(atomic_load(&v->state) & (BLK_FAILED | BLK_LOST | BLK_READ_ONLY))) {
+		blk_push(q, &last.u);
+		while (!last.ended)
+			loop_turn(q->loop, 10000000);
+	}
 	pthread_mutex_lock(&v->lock);
 	q->closing = 1;
 	pthread_mutex_unlock(&v->lock);
-	if (!(v->caps & VH_VOL_FLUSH_QUEUE_LOCAL))
-		return;
-	while (busy(q)) /* a part of a round is on its way */
-		loop_turn(q->loop, 10000000);
-	if (!q->wrote || atomic_load(&v->state) & (BLK_FAILED | BLK_LOST | BLK_READ_ONLY))
-		return;
-	q->flush_busy = 1;
-	q->flush_unit = (struct blk_unit){.op = VH_FLUSH, .end = last_end};
-	blk_push(q, &q->flush_unit);
-	while (q->flush_busy)
+	while (busy(q)) /* a part of a round, or a blocking call (sync.c), is on its way */
 		loop_turn(q->loop, 10000000);
 }

@@ -381,11 +381,15 @@ void blk_submit(struct blk_vq *q, struct blk_io *io)
 
 /* ---- opening and closing ---- */
 
-static int queue_room(struct blk_vol *v, struct vh_err *e)
+/* The volume's own queue is opened under sync.mutex, which making room takes: it only asks. */
+static int queue_room(struct blk_vol *v, int internal, struct vh_err *e)
 {
-	uint32_t max = v->info.max_queues;
+	uint32_t max = v->info.max_queues, n;
 
-	if (v->fd >= 0 || !max || v->n_queues < max || blk_sync_make_room(v))
+	pthread_mutex_lock(&v->lock);
+	n = v->n_queues;
+	pthread_mutex_unlock(&v->lock);
+	if (v->fd >= 0 || !max || n < max || (!internal && blk_sync_make_room(v)))
 		return 0;
 	return err_set(e, -EUSERS, "volume %s has no more than %u queues", v->label, max);
 }
@@ -398,14 +402,14 @@ static void lost_fn(struct vh_task *t)
 		q->backend->cancel_all(q);
 }
 
-int blk_vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk_vq **out, struct vh_err *e)
+static int vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, int internal, struct blk_vq **out, struct vh_err *e)
 {
 	struct blk_vq *q;
 	int r;
 
 	if (!depth || depth > 65536)
 		return err_set(e, -EINVAL, "queue depth %u is not 1 to 65536", depth);
-	r = queue_room(v, e);
+	r = queue_room(v, internal, e);
 	if (r)
 		return r;
 	q = aligned_alloc(64, sizeof(*q));
@@ -414,6 +418,7 @@ int blk_vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk
 	memset(q, 0, sizeof(*q));
 	q->v = v;
 	q->loop = l;
+	q->internal = (uint8_t)internal;
 	q->backend = v->backend;
 	q->out_tail = &q->out;
 	q->finished_tail = &q->finished;
@@ -444,9 +449,20 @@ int blk_vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk
 	v->queues = q;
 	v->n_queues++;
 	pthread_mutex_unlock(&v->lock);
-	blk_vol_ref(v);
+	if (!internal) /* that one is no user of the volume */
+		blk_vol_ref(v);
 	*out = q;
 	return 0;
+}
+
+int blk_vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk_vq **out, struct vh_err *e)
+{
+	return vq_open(v, l, depth, 0, out, e);
+}
+
+int blk_vq_open_internal(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk_vq **out, struct vh_err *e)
+{
+	return vq_open(v, l, depth, 1, out, e);
 }
 
 void blk_vq_close(struct blk_vq *q)

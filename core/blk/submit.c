@@ -83,7 +83,15 @@ static void tier_send(struct blk_vq *q)
 			continue;
 		q->blocked = !q->ready; /* it may have called ready() meanwhile */
 		while (n > k) {
+			unsigned was = SLOT_PLUGIN;
+
 			s = (struct blk_slot *)batch[--n];
+			/* One that it completed all the same is on its way back already. */
+			if (!atomic_compare_exchange_strong(&s->state, &was, SLOT_HOST)) {
+				log_error("blk", "volume %s: the plugin completed a request that it did not take", q->v->label);
+				continue;
+			}
+			s->u->e.slot = NULL;
 			blk_unpop(q, s->u);
 			slot_free(t, s);
 		}

@@ -33,10 +33,11 @@ static void req_free(struct sync_req *r)
 	free(r);
 }
 
-static void leave(struct blk_vol *v)
+static void leave(struct blk_vol *v, struct blk_vq *q)
 {
 	pthread_mutex_lock(&v->lock);
 	v->sync.users--;
+	q->guests--; /* blk_vq_close waits for this */
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
 }
@@ -44,7 +45,7 @@ static void leave(struct blk_vol *v)
 static void req_done(struct blk_io *io, int res)
 {
 	struct sync_req *r = container_of(io, struct sync_req, io);
-	struct blk_vol *v = r->q->v;
+	struct blk_vq *q = r->q;
 	int gone;
 
 	pthread_mutex_lock(&r->lock);
@@ -55,7 +56,7 @@ static void req_done(struct blk_io *io, int res)
 	pthread_mutex_unlock(&r->lock);
 	if (gone) {
 		req_free(r);
-		leave(v);
+		leave(q->v, q);
 	}
 }
 
@@ -76,11 +77,7 @@ static void open_fn(void *ctx)
 {
 	struct open_ctx *o = ctx;
 
-	o->r = blk_vq_open(o->v, o->v->sync.loop, SYNC_DEPTH, &o->v->sync.q, o->e);
-	if (!o->r) {
-		o->v->sync.q->internal = 1; /* not one of the volume's users */
-		blk_vol_put(o->v);
-	}
+	o->r = blk_vq_open_internal(o->v, o->v->sync.loop, SYNC_DEPTH, &o->v->sync.q, o->e);
 }
 
 /* Under sync.mutex. */
@@ -155,8 +152,10 @@ static int enter(struct blk_vol *v, struct blk_vq **out, struct vh_err *e)
 	for (struct blk_vq *q = v->queues; r == -EUSERS && q && !*out; q = q->next)
 		if (!q->closing && loop_tid(q->loop))
 			*out = q;
-	if (*out)
+	if (*out) {
 		v->sync.users++;
+		(*out)->guests++;
+	}
 	pthread_mutex_unlock(&v->lock);
 	pthread_mutex_unlock(&v->sync.mutex);
 	if (*out)
@@ -224,7 +223,7 @@ static int queue_io(struct blk_vol *v, uint16_t op, void *buf, uint64_t len, uin
 	res = wait_for(v, r, e);
 	if (res)
 		return res;
-	leave(v);
+	leave(v, r->q);
 	res = r->res;
 	if (!res && op == VH_READ)
 		memcpy(buf, r->buf, len);

@@ -202,6 +202,77 @@ static void test_flush_scope(void)
 	fake_free(f);
 }
 
+static void *closes(void *arg)
+{
+	tq_close(arg);
+	return NULL;
+}
+
+static void *flushes(void *arg)
+{
+	return GINT_TO_POINTER(tq_io(arg, VH_FLUSH, 0, NULL, 0, 0));
+}
+
+static int wait_held(struct fake *f, unsigned n)
+{
+	unsigned have = 0;
+
+	for (int i = 0; i < 2000 && have < n; i++) {
+		pthread_mutex_lock(&f->lock);
+		have = f->n_held;
+		pthread_mutex_unlock(&f->lock);
+		if (have < n)
+			g_usleep(5000);
+	}
+	return (int)have;
+}
+
+/* While a queue that wrote is closing, and its own flush is under way, a flush elsewhere still reaches it. */
+static void test_flush_closing(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	uint8_t b[512] = {0};
+	pthread_t closing, flushing;
+	struct blk_vol *v;
+	struct tq t[2];
+	void *res;
+
+	f->info.caps |= VH_VOL_FLUSH_QUEUE_LOCAL;
+	v = fake_volume(f, &c);
+	tq_open(&t[0], v, 8);
+	tq_open(&t[1], v, 8);
+	g_assert_cmpint(tq_io(&t[1], VH_WRITE, 0, b, 512, 0), ==, 0);
+	f->hold = 1;
+	pthread_create(&closing, NULL, closes, &t[1]);
+	g_assert_cmpint(wait_held(f, 1), ==, 1);
+	pthread_create(&flushing, NULL, flushes, &t[0]);
+	g_assert_cmpint(wait_held(f, 3), ==, 3);
+	f->hold = 0;
+	fake_release(f);
+	pthread_join(flushing, &res);
+	pthread_join(closing, NULL);
+	g_assert_cmpint(GPOINTER_TO_INT(res), ==, 0);
+	tq_close(&t[0]);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
+/* A plugin that completes a request and says that it did not take it: completed once, not sent again. */
+static void test_lying(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 1);
+	struct blk_vol *v;
+
+	set_mode(f, 0);
+	f->lies = 1;
+	v = fake_volume(f, &c);
+	random_test(v, 2, 64, 500, BYTES, 1);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
 /* More in flight than the plugin takes: the rest waits for ready(), nothing is lost. */
 static void test_back_pressure(void)
 {
@@ -459,6 +530,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/blk/tier/emulation", test_emulation);
 	g_test_add_func("/blk/tier/latch", test_latch);
 	g_test_add_func("/blk/tier/flush-scope", test_flush_scope);
+	g_test_add_func("/blk/tier/flush-closing", test_flush_closing);
+	g_test_add_func("/blk/tier/lying", test_lying);
 	g_test_add_func("/blk/tier/back-pressure", test_back_pressure);
 	g_test_add_func("/blk/tier/timeout", test_timeout);
 	g_test_add_func("/blk/tier/lease", test_lease);
