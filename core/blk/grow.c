@@ -40,6 +40,14 @@ int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e)
 		blk_refresh(v);
 	}
 	pthread_mutex_unlock(&v->main_lock);
+	/* A command's new size is durable when it says so. By our own flush, so that a write that failed before is latched. */
+	if (!r && v->fd >= 0) {
+		r = blk_fd_op(v, VH_FLUSH, 0, 0, 0);
+		if (r) {
+			blk_latch(v, r);
+			err_set(e, r, "volume %s: cannot make its new size durable: %s", v->label, strerror(-r));
+		}
+	}
 	return r;
 }
 

@@ -68,7 +68,8 @@ struct vh_volume_ops {
 	uint32_t (*submit)(void *q, struct vh_req *const *r, uint32_t n);
 	/* [queue] A hint; the request still completes once, with -ECANCELED or its true result. Absent: the host waits. */
 	void (*cancel)(void *q, struct vh_req *r);
-	/* [main] May block. Durable when it returns. Shrinking only when the host has drained the volume. Absent:
+	/* [main] May block. Durable when it returns; with an fd the host sees to that by a flush, so that a write error is
+	 * reported to it and not used up by an fsync in here. Shrinking only when the host has drained the volume. Absent:
 	 * -EOPNOTSUPP. */
 	int (*resize)(void *vol, uint64_t bytes, struct vh_err *e);
 	/* [main] May block. All queues are closed. Releases the lease. Does not flush. Mandatory. */
