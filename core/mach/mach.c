@@ -28,6 +28,16 @@ static void post(struct mach *m, unsigned bits, char **slot, char *text)
 	loop_post(m->main_loop, &m->task);
 }
 
+/* What was posted is no longer true. */
+static void forget(struct mach *m, unsigned bits)
+{
+	pthread_mutex_lock(&m->lock);
+	m->pending &= ~bits;
+	if (bits & PENDING_IO)
+		g_clear_pointer(&m->io_text, g_free);
+	pthread_mutex_unlock(&m->lock);
+}
+
 void mach_vm_event(void *ctx, enum vm_event ev, const char *text)
 {
 	struct mach *m = ctx;
@@ -191,11 +201,11 @@ int mach_resume(struct mach *m, struct vh_err *e)
 	if (m->state == MACH_RUNNING)
 		return 0;
 	m->state = MACH_RUNNING; /* a request that fails again stops us again */
-	if (m->io_stopped) {
-		m->io_stopped = 0;
-		for (unsigned i = 0; i < m->n_disks; i++)
-			fmt_resume(m->disks[i]->image);
-	}
+	/* Also when it was paused for another reason: a request may have failed since, and is kept. */
+	m->io_stopped = 0;
+	forget(m, PENDING_IO);
+	for (unsigned i = 0; i < m->n_disks; i++)
+		fmt_resume(m->disks[i]->image);
 	vm_resume(m->vm);
 	set_state(m, MACH_RUNNING, "running", NULL);
 	return 0;
@@ -214,13 +224,12 @@ int mach_reset(struct mach *m, struct vh_err *e)
 	if (was == MACH_RUNNING)
 		vm_pause(m->vm);
 	/* A guest may ask for its reset in several ways at once, from several vCPUs: one is enough. */
-	pthread_mutex_lock(&m->lock);
-	m->pending &= ~(1u << VM_RESET | 1u << VM_TRIPLE_FAULT);
-	pthread_mutex_unlock(&m->lock);
+	forget(m, 1u << VM_RESET | 1u << VM_TRIPLE_FAULT);
 	/* Every request must end before its queue can be reset, those that a policy keeps as well. */
 	m->io_stopped = 0;
 	keep_requests(m, 0);
 	pci_host_reset(m->pci);
+	forget(m, PENDING_IO); /* of requests that are gone */
 	keep_requests(m, 1);
 	platform_reset(m->platform);
 	serial_reset(m->serial);
