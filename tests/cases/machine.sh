@@ -54,6 +54,31 @@ wait $pid
 is "the guest goes on to its end" $? 0
 like "and never saw an error" "$(<"$tmp/serial")" "*blkbench rw=randread*iops=*"
 
+# The same while a command has it paused: the request that failed meanwhile is repeated when it is resumed.
+mkdir "$tmp/full"
+if mount -t tmpfs -o size=64k none "$tmp/full" 2>/dev/null; then
+	on_exit "umount -l '$tmp/full'"
+	truncate -s 4M "$tmp/full/disk"
+	"$VHOST" run --name stops --kernel "$guests/guest-blkbench" --cmdline "rw=write bs=128K ms=300" --serial "file:$tmp/serial2" \
+		--disk "path=$tmp/full/disk,format=raw,filter=delay,filter.time=3s,on-error=stop-enospc" </dev/null >"$tmp/o" 2>&1 &
+	pid=$!
+	on_exit "kill -9 $pid 2>/dev/null"
+	for _ in $(seq 100); do [ "$(state)" = running ] && break; sleep .1; done
+	sleep 1
+	status 0 "a machine is paused while its write is under way" vhost vm pause stops
+	sleep 4
+	is "it stays so when that fails for want of space" "$(state)" paused
+	mount -o remount,size=8m "$tmp/full"
+	status 0 "it is resumed when there is space" vhost vm resume stops
+	for _ in $(seq 150); do kill -0 $pid 2>/dev/null || break; sleep .1; done
+	kill -0 $pid 2>/dev/null && kill -9 $pid
+	wait $pid
+	is "the guest goes on to its end" $? 0
+	like "and never saw an error" "$(<"$tmp/serial2")" "*blkbench rw=write*iops=*"
+else
+	skip "a request that fails while the machine is paused" "tmpfs cannot be mounted"
+fi
+
 # ---- the worst guest ----
 # It may hit the power-off or reset port, or shoot itself; what counts is that the process ends by its word, not by a crash or a hang.
 survived() { # NAME: after run
