@@ -11,6 +11,7 @@ if [ -z "${VH_IN_NETNS:-}" ]; then
 fi
 . "$(dirname "$0")/functions.sh"
 requires python3
+[ -e "$BUILDDIR/plugins/net/bridge/bridge.so" ] || skip_all "the bridge plugin is not built (libnl-3-dev, libnl-route-3-dev)"
 guest=$BUILDDIR/tests/guest/guest-hello
 json() { python3 -c 'import json,sys; j=json.loads(sys.argv[1].splitlines()[-1]); print(eval(sys.argv[2]))' "$out" "$1"; }
 links() { ip -o link | sed 's/^[0-9]*: //; s/NO-CARRIER,//; s/,LOWER_UP//; s/ state [A-Z]*//'; ip -o addr | sed 's/^[0-9]*: //'; }

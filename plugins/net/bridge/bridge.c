@@ -206,7 +206,7 @@ static int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ct
 	if (r < 0)
 		return bridge_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
 	r = find_bridge(&nl, &w, &br, e);
-	nl_close(&nl);
+	nl_release(&nl);
 	if (r < 0)
 		return r;
 	if (r) {
@@ -328,7 +328,7 @@ static int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *
 	memcpy(p->info.mac, o->mac, sizeof(p->info.mac));
 	p->info.link = 1;
 	close(lock);
-	nl_close(&nl);
+	nl_release(&nl);
 	*port = p;
 	return 0;
 undo:
@@ -339,7 +339,7 @@ undo:
 unlock:
 	close(lock);
 no_lock:
-	nl_close(&nl);
+	nl_release(&nl);
 	if (p)
 		port_free(p);
 	return r;
@@ -379,7 +379,7 @@ static int bridge_set_link(void *port, uint32_t up, struct vh_err *e)
 				 nl.text[0] ? nl.text : strerror(-r));
 	else
 		p->info.link = up != 0;
-	nl_close(&nl);
+	nl_release(&nl);
 	return r;
 }
 
@@ -393,7 +393,7 @@ static void bridge_close(void *port)
 	if (p->ours && !nl_open(&nl)) {
 		lock = journal_lock(p->state, 1);
 		take_down(&nl, p, lock >= 0);
-		nl_close(&nl);
+		nl_release(&nl);
 	} else {
 		tap_close(&p->tap);
 	}

@@ -99,7 +99,7 @@ int bridge_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_
 		return bridge_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
 	lock = journal_lock(state, 1);
 	if (lock < 0) {
-		nl_close(&g.nl);
+		nl_release(&g.nl);
 		return bridge_host->err(e, lock, "cannot lock %s/lock: %s", state, strerror(-lock));
 	}
 	for (int tries = 0; tries < 20; tries++) {
@@ -129,7 +129,7 @@ int bridge_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_
 		bridge_host->err(e, r, "cannot read the journals in %s: %s", state, strerror(-r));
 out:
 	close(lock);
-	nl_close(&g.nl);
+	nl_release(&g.nl);
 	free(g.all.v);
 	return r;
 }

@@ -62,9 +62,7 @@ static int explain(struct nl *nl, int r, const struct bridge_want *w, const char
 
 static void put_address(struct nl *nl, uint16_t type, const struct bridge_want *w, int ifindex)
 {
-	nl_addr_begin(nl, type, w->family, w->prefix, ifindex);
-	nl_put(nl, IFA_LOCAL, w->addr, w->family == AF_INET ? 4 : 16);
-	nl_put(nl, IFA_ADDRESS, w->addr, w->family == AF_INET ? 4 : 16);
+	nl_addr(nl, type, w->family, w->addr, w->prefix, ifindex);
 }
 
 int bridge_add_address(struct nl *nl, const struct bridge_want *w, int ifindex, int *added, struct vh_err *e)

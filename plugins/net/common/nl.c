@@ -6,25 +6,194 @@
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <net/if.h>
-#include <stdio.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/route/addr.h>
+#include <netlink/route/link.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
+#include <sys/uio.h>
 
 #include "fault.h"
 
-#define REPLY_MAX 32768u
+/* libnl's codes are fewer than errno's: what a system call said is told where there was one. Set errno to 0 before. */
+static int code(int nle)
+{
+	if (nle >= 0)
+		return 0;
+	return nle == -NLE_NOMEM ? -ENOMEM : nle == -NLE_AGAIN ? -ETIMEDOUT : errno ? -errno : -EIO;
+}
+
+/* What a kernel says is trusted, but an attribute is read only as far as it goes. */
+static uint32_t attr_u32(struct nlattr *a)
+{
+	return a && nla_len(a) >= (int)sizeof(uint32_t) ? nla_get_u32(a) : 0;
+}
+
+static void attr_str(struct nlattr *a, char *out, size_t cap)
+{
+	if (a)
+		nla_strlcpy(out, a, cap);
+}
+
+static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
+{
+	struct nlattr *tb[IFLA_INFO_MAX + 1], *br[IFLA_BR_MAX + 1];
+	int r = nla_parse_nested(tb, IFLA_INFO_MAX, info, NULL);
+
+	if (r < 0)
+		return r;
+	attr_str(tb[IFLA_INFO_KIND], l->kind, sizeof(l->kind));
+	if (!tb[IFLA_INFO_DATA] || strcmp(l->kind, "bridge"))
+		return 0;
+	r = nla_parse_nested(br, IFLA_BR_MAX, tb[IFLA_INFO_DATA], NULL);
+	if (r < 0)
+		return r;
+	l->stp = attr_u32(br[IFLA_BR_STP_STATE]) != 0;
+	l->forward_delay = attr_u32(br[IFLA_BR_FORWARD_DELAY]);
+	return 0;
+}
+
+/* Not rtnl_link: that reads all of a link, and refuses it whole when one detail is newer than the library. */
+static int parse_link(struct nlmsghdr *h, struct nl_link *l)
+{
+	struct nlattr *tb[IFLA_MAX + 1];
+	const struct ifinfomsg *i;
+	int r = nlmsg_parse(h, sizeof(*i), tb, IFLA_MAX, NULL);
+
+	memset(l, 0, sizeof(*l));
+	if (r < 0)
+		return r;
+	i = nlmsg_data(h);
+	l->ifindex = i->ifi_index;
+	l->flags = i->ifi_flags;
+	attr_str(tb[IFLA_IFNAME], l->name, sizeof(l->name));
+	attr_str(tb[IFLA_IFALIAS], l->alias, sizeof(l->alias));
+	l->master = (int)attr_u32(tb[IFLA_MASTER]);
+	l->mtu = attr_u32(tb[IFLA_MTU]);
+	if (tb[IFLA_ADDRESS] && nla_len(tb[IFLA_ADDRESS]) == sizeof(l->mac))
+		nla_memcpy(l->mac, tb[IFLA_ADDRESS], sizeof(l->mac));
+	return tb[IFLA_LINKINFO] ? parse_linkinfo(tb[IFLA_LINKINFO], l) : 0;
+}
+
+/* libnl drops the kernel's own text. */
+static void take_text(struct nl *nl, struct nlmsghdr *h, const struct nlmsgerr *err)
+{
+	size_t at = sizeof(*err);
+	struct nlattr *a;
+
+	if (!(h->nlmsg_flags & NLM_F_ACK_TLVS) || nl->text[0])
+		return;
+	if (!(h->nlmsg_flags & NLM_F_CAPPED))
+		at += NLMSG_ALIGN(err->msg.nlmsg_len) - sizeof(err->msg);
+	if (at > (size_t)nlmsg_datalen(h))
+		return;
+	a = nla_find((struct nlattr *)((char *)nlmsg_data(h) + at), nlmsg_datalen(h) - (int)at, NLMSGERR_ATTR_MSG);
+	attr_str(a, nl->text, sizeof(nl->text));
+}
+
+static void set_result(struct nl *nl, const struct nlmsghdr *h, int r)
+{
+	uint32_t at = h->nlmsg_seq - nl->first;
+
+	if (!nl->result[at])
+		nl->result[at] = r;
+}
+
+static void answered(struct nl *nl, const struct nlmsghdr *h)
+{
+	nl->done |= h->nlmsg_seq == nl->first + nl->n - 1;
+}
+
+/* libnl's own check knows one request at a time. Those behind it see only answers to the batch. */
+static int on_sequence(struct nl_msg *msg, void *arg)
+{
+	struct nl *nl = arg;
+
+	/* Skipped: of an earlier batch that ran into the time limit. */
+	return nlmsg_hdr(msg)->nlmsg_seq - nl->first < nl->n ? NL_OK : NL_SKIP;
+}
+
+static int on_error(struct sockaddr_nl *from, struct nlmsgerr *err, void *arg)
+{
+	struct nlmsghdr *h = (struct nlmsghdr *)((char *)err - NLMSG_HDRLEN);
+	struct nl *nl = arg;
+
+	set_result(nl, h, err->error);
+	take_text(nl, h, err);
+	answered(nl, h);
+	return NL_SKIP;
+}
+
+static int on_ack(struct nl_msg *msg, void *arg)
+{
+	answered(arg, nlmsg_hdr(msg));
+	return NL_OK;
+}
+
+/* The list changed while it was told. */
+static int on_interrupted(struct nl_msg *msg, void *arg)
+{
+	set_result(arg, nlmsg_hdr(msg), -EAGAIN);
+	return NL_OK;
+}
+
+static int on_finish(struct nl_msg *msg, void *arg)
+{
+	struct nlmsghdr *h = nlmsg_hdr(msg);
+
+	if (nlmsg_datalen(h) >= (int)sizeof(int) && *(int *)nlmsg_data(h) < 0)
+		set_result(arg, h, *(int *)nlmsg_data(h));
+	answered(arg, h);
+	return NL_OK;
+}
+
+static int on_message(struct nl_msg *msg, void *arg)
+{
+	struct nlmsghdr *h = nlmsg_hdr(msg);
+	struct nl *nl = arg;
+	struct nl_link l;
+
+	if (h->nlmsg_type != RTM_NEWLINK)
+		return NL_OK;
+	if (parse_link(h, &l) < 0)
+		set_result(nl, h, -EPROTO);
+	else if (nl->link)
+		nl->link(nl->ctx, &l);
+	/* One of a list ends with NLMSG_DONE, the answer to a change with its ack. */
+	if (!(h->nlmsg_flags & NLM_F_MULTI) && !(nlmsg_hdr(nl->msg[nl->n - 1])->nlmsg_flags & NLM_F_ACK))
+		answered(nl, h);
+	return NL_OK;
+}
 
 int nl_open(struct nl *nl)
 {
 	struct timeval limit = { .tv_sec = 10 };
-	int one = 1;
+	struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
+	int one = 1, r;
 
 	memset(nl, 0, sizeof(*nl));
-	nl->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-	if (nl->fd < 0)
-		return -errno;
+	nl->fd = -1;
+	if (!cb)
+		return -ENOMEM;
+	nl_cb_err(cb, NL_CB_CUSTOM, on_error, nl);
+	nl_cb_set(cb, NL_CB_SEQ_CHECK, NL_CB_CUSTOM, on_sequence, nl);
+	nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, on_message, nl);
+	nl_cb_set(cb, NL_CB_ACK, NL_CB_CUSTOM, on_ack, nl);
+	nl_cb_set(cb, NL_CB_FINISH, NL_CB_CUSTOM, on_finish, nl);
+	nl_cb_set(cb, NL_CB_DUMP_INTR, NL_CB_CUSTOM, on_interrupted, nl);
+	nl->sock = nl_socket_alloc_cb(cb);
+	nl_cb_put(cb);
+	if (!nl->sock)
+		return -ENOMEM;
+	errno = 0;
+	r = code(nl_connect(nl->sock, NETLINK_ROUTE));
+	if (r < 0) {
+		nl_release(nl);
+		return r;
+	}
+	nl->fd = nl_socket_get_fd(nl->sock);
 	/* Without these answers are only longer, or have no text. */
 	setsockopt(nl->fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
 	setsockopt(nl->fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
@@ -32,97 +201,95 @@ int nl_open(struct nl *nl)
 	return 0;
 }
 
-void nl_close(struct nl *nl)
+static void batch_clear(struct nl *nl)
 {
-	if (nl->fd >= 0)
-		close(nl->fd);
+	for (unsigned i = 0; i < nl->n; i++)
+		nlmsg_free(nl->msg[i]);
+	nl->n = 0;
+	nl->bad = 0;
+}
+
+void nl_release(struct nl *nl)
+{
+	batch_clear(nl);
+	if (nl->sock)
+		nl_socket_free(nl->sock);
+	nl->sock = NULL;
 	nl->fd = -1;
 }
 
-static struct nlmsghdr *last_message(struct nl *nl)
+static void fail(struct nl *nl, int r)
 {
-	struct nlmsghdr *h = (struct nlmsghdr *)nl->buf;
-
-	for (unsigned i = 1; i < nl->n; i++)
-		h = (struct nlmsghdr *)((char *)h + NLMSG_ALIGN(h->nlmsg_len));
-	return h;
+	if (!nl->bad)
+		nl->bad = r;
 }
 
-static void *grow(struct nl *nl, size_t len)
-{
-	void *p = nl->buf + nl->len;
-
-	if (nl->too_long || NLMSG_ALIGN(len) > sizeof(nl->buf) - nl->len) {
-		nl->too_long = 1;
-		return NULL;
-	}
-	memset(p, 0, NLMSG_ALIGN(len));
-	nl->len += NLMSG_ALIGN(len);
-	if (nl->n)
-		last_message(nl)->nlmsg_len += NLMSG_ALIGN(len);
-	return p;
-}
-
-static void *message_begin(struct nl *nl, uint16_t type, uint16_t flags, size_t body)
+/* Takes the message, which may be NULL: no memory. */
+static int batch_add(struct nl *nl, struct nl_msg *msg)
 {
 	struct nlmsghdr *h;
-	unsigned n = nl->n;
 
-	if (n == NL_BATCH_MAX) {
-		nl->too_long = 1;
-		return NULL;
+	if (!msg)
+		fail(nl, -ENOMEM);
+	else if (nl->n == NL_BATCH_MAX)
+		fail(nl, -EMSGSIZE);
+	if (nl->bad) {
+		nlmsg_free(msg);
+		return 0;
 	}
-	nl->n = 0; /* grow() must not lengthen the message before */
-	h = grow(nl, NLMSG_HDRLEN + body);
-	nl->n = n;
-	if (!h)
-		return NULL;
-	h->nlmsg_len = NLMSG_HDRLEN + NLMSG_ALIGN(body);
-	h->nlmsg_type = type;
-	h->nlmsg_flags = NLM_F_REQUEST | flags;
-	h->nlmsg_seq = ++nl->seq;
-	if (!nl->n++)
-		nl->first = nl->seq;
-	return NLMSG_DATA(h);
+	h = nlmsg_hdr(msg);
+	h->nlmsg_flags |= NLM_F_REQUEST;
+	h->nlmsg_seq = nl_socket_use_seq(nl->sock);
+	if (!nl->n)
+		nl->first = h->nlmsg_seq;
+	nl->msg[nl->n++] = msg;
+	return 1;
 }
 
 void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int ifindex, const char *name, int up)
 {
-	struct ifinfomsg *i = message_begin(nl, type, flags, sizeof(*i));
+	struct ifinfomsg i = { .ifi_family = (unsigned char)family, .ifi_index = ifindex };
 
-	if (!i)
-		return;
-	i->ifi_family = (unsigned char)family;
-	i->ifi_index = ifindex;
 	if (up >= 0) {
-		i->ifi_flags = up ? IFF_UP : 0;
-		i->ifi_change = IFF_UP;
+		i.ifi_flags = up ? IFF_UP : 0;
+		i.ifi_change = IFF_UP;
 	}
+	if (!batch_add(nl, nlmsg_alloc_simple(type, flags)))
+		return;
+	if (nlmsg_append(nl->msg[nl->n - 1], &i, sizeof(i), NLMSG_ALIGNTO) < 0)
+		fail(nl, -EMSGSIZE);
 	if (name)
 		nl_put_str(nl, IFLA_IFNAME, name);
 }
 
-void nl_addr_begin(struct nl *nl, uint16_t type, int family, unsigned prefix, int ifindex)
+void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigned prefix, int ifindex)
 {
-	struct ifaddrmsg *a = message_begin(nl, type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_EXCL : 0, sizeof(*a));
+	struct nl_addr *local = nl_addr_build(family, addr, family == AF_INET ? 4 : 16);
+	struct rtnl_addr *a = rtnl_addr_alloc();
+	struct nl_msg *msg = NULL;
+	int r = -NLE_NOMEM;
 
-	if (!a)
-		return;
-	a->ifa_family = (unsigned char)family;
-	a->ifa_prefixlen = (unsigned char)prefix;
-	a->ifa_index = (unsigned)ifindex;
+	if (local && a) {
+		nl_addr_set_prefixlen(local, (int)prefix);
+		rtnl_addr_set_ifindex(a, ifindex);
+		r = rtnl_addr_set_local(a, local);
+	}
+	if (r >= 0)
+		r = type == RTM_NEWADDR ? rtnl_addr_build_add_request(a, NLM_F_CREATE | NLM_F_EXCL, &msg) :
+					  rtnl_addr_build_delete_request(a, 0, &msg);
+	if (r < 0)
+		fail(nl, r == -NLE_NOMEM ? -ENOMEM : -EINVAL);
+	else
+		batch_add(nl, msg);
+	if (a)
+		rtnl_addr_put(a);
+	nl_addr_put(local);
 }
 
 void nl_put(struct nl *nl, uint16_t type, const void *data, size_t len)
 {
-	struct rtattr *a = grow(nl, RTA_LENGTH(len));
-
-	if (!a)
-		return;
-	a->rta_type = type;
-	a->rta_len = (unsigned short)RTA_LENGTH(len);
-	if (len)
-		memcpy(RTA_DATA(a), data, len);
+	if (!nl->bad && (!nl->n || len > UINT16_MAX || nla_put(nl->msg[nl->n - 1], type, (int)len, data) < 0))
+		fail(nl, -EMSGSIZE);
 }
 
 void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v)
@@ -142,185 +309,70 @@ void nl_put_str(struct nl *nl, uint16_t type, const char *s)
 
 size_t nl_nest(struct nl *nl, uint16_t type)
 {
-	size_t mark = nl->len;
+	struct nlattr *a = nl->bad || !nl->n ? NULL : nla_nest_start(nl->msg[nl->n - 1], type);
 
-	nl_put(nl, type | NLA_F_NESTED, NULL, 0);
-	return mark;
+	if (!a) {
+		fail(nl, -EMSGSIZE);
+		return 0;
+	}
+	return (size_t)((char *)a - (char *)nlmsg_hdr(nl->msg[nl->n - 1]));
 }
 
 void nl_nest_end(struct nl *nl, size_t mark)
 {
-	if (!nl->too_long)
-		((struct rtattr *)(nl->buf + mark))->rta_len = (unsigned short)(nl->len - mark);
+	struct nl_msg *msg = nl->bad ? NULL : nl->msg[nl->n - 1];
+
+	if (msg && nla_nest_end(msg, (struct nlattr *)((char *)nlmsg_hdr(msg) + mark)) < 0)
+		fail(nl, -EMSGSIZE);
 }
 
-/* What a kernel says is trusted, but an attribute is read only as far as it goes. */
-static uint32_t attr_u32(const struct rtattr *a)
+/* All requests by one system call. */
+static int send_batch(struct nl *nl)
 {
-	uint32_t v = 0;
+	struct iovec iov[NL_BATCH_MAX];
+	int r;
 
-	memcpy(&v, RTA_DATA(a), RTA_PAYLOAD(a) < sizeof(v) ? RTA_PAYLOAD(a) : sizeof(v));
-	return v;
-}
-
-static void attr_str(const struct rtattr *a, char *out, size_t cap)
-{
-	size_t n = strnlen(RTA_DATA(a), RTA_PAYLOAD(a));
-
-	n = n < cap ? n : cap - 1;
-	memcpy(out, RTA_DATA(a), n);
-	out[n] = '\0';
-}
-
-static void parse_linkinfo(const struct rtattr *info, struct nl_link *l)
-{
-	int left = (int)RTA_PAYLOAD(info), inner;
-
-	for (const struct rtattr *a = RTA_DATA(info); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-		if ((a->rta_type & NLA_TYPE_MASK) == IFLA_INFO_KIND)
-			attr_str(a, l->kind, sizeof(l->kind));
-		if ((a->rta_type & NLA_TYPE_MASK) != IFLA_INFO_DATA || strcmp(l->kind, "bridge"))
-			continue;
-		inner = (int)RTA_PAYLOAD(a);
-		for (const struct rtattr *b = RTA_DATA(a); RTA_OK(b, inner); b = RTA_NEXT(b, inner)) {
-			if (b->rta_type == IFLA_BR_STP_STATE)
-				l->stp = attr_u32(b) != 0;
-			else if (b->rta_type == IFLA_BR_FORWARD_DELAY)
-				l->forward_delay = attr_u32(b);
-		}
+	for (unsigned i = 0; i < nl->n; i++) {
+		iov[i].iov_base = nlmsg_hdr(nl->msg[i]);
+		iov[i].iov_len = NLMSG_ALIGN(nlmsg_hdr(nl->msg[i])->nlmsg_len);
 	}
+	errno = 0;
+	r = nl_send_iovec(nl->sock, nl->msg[0], iov, nl->n);
+	return code(r);
 }
 
-static void parse_link(const struct nlmsghdr *h, struct nl_link *l)
+static int receive(struct nl *nl)
 {
-	const struct ifinfomsg *i = NLMSG_DATA(h);
-	int left = (int)h->nlmsg_len - (int)NLMSG_SPACE(sizeof(*i));
+	int r = 0;
 
-	memset(l, 0, sizeof(*l));
-	if (left < 0)
-		return;
-	l->ifindex = i->ifi_index;
-	l->flags = i->ifi_flags;
-	for (const struct rtattr *a = IFLA_RTA(i); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-		switch (a->rta_type & NLA_TYPE_MASK) {
-		case IFLA_IFNAME:
-			attr_str(a, l->name, sizeof(l->name));
-			break;
-		case IFLA_IFALIAS:
-			attr_str(a, l->alias, sizeof(l->alias));
-			break;
-		case IFLA_MASTER:
-			l->master = (int)attr_u32(a);
-			break;
-		case IFLA_MTU:
-			l->mtu = attr_u32(a);
-			break;
-		case IFLA_ADDRESS:
-			if (RTA_PAYLOAD(a) == sizeof(l->mac))
-				memcpy(l->mac, RTA_DATA(a), sizeof(l->mac));
-			break;
-		case IFLA_LINKINFO:
-			parse_linkinfo(a, l);
-			break;
-		}
+	while (!r && !nl->done) {
+		errno = 0;
+		r = code(nl_recvmsgs_default(nl->sock));
 	}
-}
-
-static void take_text(struct nl *nl, const struct nlmsghdr *h, const struct nlmsgerr *err)
-{
-	size_t at = NLMSG_HDRLEN + sizeof(*err);
-	const struct rtattr *a;
-	int left;
-
-	if (!(h->nlmsg_flags & NLM_F_ACK_TLVS) || nl->text[0])
-		return;
-	if (!(h->nlmsg_flags & NLM_F_CAPPED))
-		at += NLMSG_ALIGN(err->msg.nlmsg_len) - sizeof(err->msg);
-	left = (int)h->nlmsg_len - (int)at;
-	for (a = (const struct rtattr *)((const char *)h + at); left > 0 && RTA_OK(a, left); a = RTA_NEXT(a, left))
-		if ((a->rta_type & NLA_TYPE_MASK) == NLMSGERR_ATTR_MSG)
-			attr_str(a, nl->text, sizeof(nl->text));
-}
-
-/* One datagram. Returns 1 when the request `last` has been answered. */
-static int take_reply(struct nl *nl, const char *buf, size_t n, int dump)
-{
-	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
-	uint32_t last = nl->first + nl->n - 1;
-	int done = 0, left = (int)n;
-
-	for (; NLMSG_OK(h, (unsigned)left); h = NLMSG_NEXT(h, left)) {
-		uint32_t at = h->nlmsg_seq - nl->first;
-
-		if (at >= nl->n)
-			continue; /* of an earlier batch that ran into the time limit */
-		if (h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE) {
-			const struct nlmsgerr *err = NLMSG_DATA(h);
-
-			if (h->nlmsg_len >= NLMSG_HDRLEN + sizeof(int))
-				nl->result[at] = err->error;
-			if (dump && (h->nlmsg_flags & NLM_F_DUMP_INTR) && !nl->result[at])
-				nl->result[at] = -EAGAIN; /* the list changed while it was told */
-			if (h->nlmsg_type == NLMSG_ERROR && err->error && h->nlmsg_len >= NLMSG_HDRLEN + sizeof(*err))
-				take_text(nl, h, err);
-			done |= h->nlmsg_seq == last;
-		} else if (h->nlmsg_type == RTM_NEWLINK) {
-			struct nl_link l;
-
-			parse_link(h, &l);
-			if (nl->link)
-				nl->link(nl->ctx, &l);
-			done |= h->nlmsg_seq == last && !dump && !(last_message(nl)->nlmsg_flags & NLM_F_ACK);
-		}
-	}
-	return done;
-}
-
-static int receive(struct nl *nl, int dump)
-{
-	_Alignas(NLMSG_ALIGNTO) char buf[REPLY_MAX];
-	ssize_t n;
-
-	do {
-		n = recv(nl->fd, buf, sizeof(buf), 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? errno == EAGAIN ? -ETIMEDOUT : -errno : -EIO;
-	} while (n < 0 || !take_reply(nl, buf, (size_t)n, dump));
-	return 0;
-}
-
-static void batch_clear(struct nl *nl)
-{
-	nl->n = nl->len = 0;
-	nl->too_long = 0;
+	return r;
 }
 
 int nl_commit(struct nl *nl)
 {
-	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-	struct nlmsghdr *last;
-	int r = 0, dump;
+	int r = nl->bad;
 
-	if (!nl->n && !nl->too_long)
+	if (!nl->n && !r)
 		return 0;
 	memset(nl->result, 0, sizeof(nl->result));
 	nl->text[0] = '\0';
-	last = last_message(nl);
-	dump = nl->n == 1 && (last->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
-	if (nl->too_long)
-		r = -EMSGSIZE;
+	nl->done = 0;
 	if (!r)
 		r = NET_FAULT("netlink");
-	/* Failures are always answered; of what goes well one answer at the end is enough. */
-	if (last->nlmsg_type != RTM_GETLINK)
-		last->nlmsg_flags |= NLM_F_ACK;
-	if (!r && sendto(nl->fd, nl->buf, nl->len, 0, (struct sockaddr *)&kernel, sizeof(kernel)) < 0)
-		r = -errno;
-	nl->trips++;
+	if (!r) {
+		struct nlmsghdr *last = nlmsg_hdr(nl->msg[nl->n - 1]);
+
+		/* Failures are always answered; of what goes well one answer at the end is enough. */
+		if (last->nlmsg_type != RTM_GETLINK)
+			last->nlmsg_flags |= NLM_F_ACK;
+		r = send_batch(nl);
+	}
 	if (!r)
-		r = receive(nl, dump);
+		r = receive(nl);
 	for (unsigned i = 0; i < nl->n && !r; i++)
 		r = nl->result[i];
 	if (!r)
@@ -365,6 +417,21 @@ int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct n
 
 int nl_link_delete(struct nl *nl, int ifindex, const char *name)
 {
-	nl_link_begin(nl, RTM_DELLINK, 0, AF_UNSPEC, ifindex, name, -1);
+	struct rtnl_link *l = rtnl_link_alloc();
+	struct nl_msg *msg = NULL;
+	int r = l ? 0 : -NLE_NOMEM;
+
+	if (l && ifindex)
+		rtnl_link_set_ifindex(l, ifindex);
+	if (l && name)
+		rtnl_link_set_name(l, name);
+	if (!r) /* libnl aborts when it has neither */
+		r = ifindex || name ? rtnl_link_build_delete_request(l, &msg) : -NLE_INVAL;
+	if (r < 0)
+		fail(nl, r == -NLE_NOMEM ? -ENOMEM : -EINVAL);
+	else
+		batch_add(nl, msg);
+	if (l)
+		rtnl_link_put(l);
 	return nl_commit(nl);
 }

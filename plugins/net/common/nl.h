@@ -5,8 +5,9 @@
  * chance for a signal in between, so a batch is one step as far as our own sudden death is concerned. A request that fails
  * does not hold back those behind it: callers order a batch so that this does no harm.
  *
- * Straight on the kernel's ABI: libnl can neither batch nor give the kernel's own text for an error, aborts on misuse,
- * and costs half a millisecond and 700 KiB at start-up.
+ * libnl-3 makes, sends and reads the messages, libnl-route-3 fills in what it has a call for: addresses and deletions. It
+ * has no bridge's STP state or forward delay and no port isolation, its link objects cannot be read without their
+ * statistics, and its calls that also send wait for each answer: links are therefore put together here.
  */
 #ifndef NET_COMMON_NL_H
 #define NET_COMMON_NL_H
@@ -26,27 +27,31 @@ struct nl_link {
 	uint32_t forward_delay; /* bridges: hundredths of a second */
 };
 
+struct nl_msg;
+struct nl_sock;
+
+/* Not to be moved while it is open. */
 struct nl {
-	int fd;
-	uint32_t seq;
+	struct nl_sock *sock;
+	int fd;                  /* the socket's, for ioctls */
 	unsigned n;              /* requests in the batch */
-	unsigned len;            /* bytes in buf */
-	unsigned trips;          /* batches sent so far, for tests */
-	int too_long;
+	int bad;                 /* the first -errno while the batch was put together */
+	int done;                /* the batch's last request is answered */
 	uint32_t first;          /* sequence number of the batch's first request */
 	int result[NL_BATCH_MAX]; /* of each request, after nl_commit */
 	char text[128];          /* the kernel's words for the first failure, or "" */
 	void (*link)(void *ctx, const struct nl_link *l); /* gets every link of a reply */
 	void *ctx;
-	_Alignas(NLMSG_ALIGNTO) char buf[2048];
+	struct nl_msg *msg[NL_BATCH_MAX];
 };
 
-int nl_open(struct nl *nl); /* -errno */
-void nl_close(struct nl *nl);
+int nl_open(struct nl *nl); /* -errno; nl_release is harmless then */
+void nl_release(struct nl *nl); /* libnl has an nl_close */
 
 /* A link request; ifindex 0: by name (IFLA_IFNAME is added when name is not NULL). Up: 1 up, 0 down, -1 as it is. */
 void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int ifindex, const char *name, int up);
-void nl_addr_begin(struct nl *nl, uint16_t type, int family, unsigned prefix, int ifindex);
+/* RTM_NEWADDR, -EEXIST if it is there, or RTM_DELADDR. */
+void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigned prefix, int ifindex);
 void nl_put(struct nl *nl, uint16_t type, const void *data, size_t len);
 void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v);
 void nl_put_u32(struct nl *nl, uint16_t type, uint32_t v);
