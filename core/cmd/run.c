@@ -3,6 +3,8 @@
 /* `vhost run`: one VM in this process, until it ends. */
 #include <fcntl.h>
 #include <glib.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +26,8 @@ struct run {
 	struct ctl_server *server;
 	struct sink *sink; /* of the serial port, or NULL */
 	struct term *term;
-	int serial_fd, console_fd, signal_fd, terms;
+	int serial_fd, console_fd, signal_fd, impatient;
+	int terms; /* atomic */
 	struct vh_watch *signal_watch;
 };
 
@@ -73,13 +76,41 @@ static void signalled(void *ctx, uint32_t events)
 	struct signalfd_siginfo si;
 
 	while (read(r->signal_fd, &si, sizeof si) == sizeof si) {
-		if (!r->terms++) {
+		if (!__atomic_fetch_add(&r->terms, 1, __ATOMIC_RELAXED)) {
 			log_info("run", "%s: %s: pressing the power button", r->spec.name, strsignal((int)si.ssi_signo));
 			mach_power_button(r->mach);
 		} else {
 			mach_quit(r->mach, EXIT_OK, "ended by a second signal");
 		}
 	}
+}
+
+/* While the machine ends, the main loop may wait for storage that never answers: a third signal does not. What the guest
+ * has flushed is safe all the same. */
+static void *impatient_main(void *arg)
+{
+	struct run *r = arg;
+	struct pollfd p = {.fd = r->signal_fd, .events = POLLIN};
+	struct signalfd_siginfo si;
+
+	for (;;) {
+		poll(&p, 1, -1);
+		if (read(r->signal_fd, &si, sizeof si) != sizeof si || __atomic_add_fetch(&r->terms, 1, __ATOMIC_RELAXED) < 3)
+			continue;
+		log_error("run", "ended by a third signal, without waiting for its disks");
+		_exit(EXIT_FAILED);
+	}
+	return NULL;
+}
+
+static void no_more_patience(struct run *r)
+{
+	pthread_t t;
+
+	if (r->impatient || r->signal_fd < 0 || pthread_create(&t, NULL, impatient_main, r))
+		return;
+	pthread_detach(t);
+	r->impatient = 1;
 }
 
 static int watch_signals(struct run *r, struct vh_err *e)
@@ -134,7 +165,9 @@ static int open_consoles(struct run *r, struct vh_err *e)
 static void changed(void *ctx, const char *state, const char *reason)
 {
 	struct run *r = ctx;
-	if (r->server)
+	if (!strcmp(state, "stopping"))
+		no_more_patience(r);
+	else if (r->server)
 		ctl_server_event(r->server, state, reason);
 }
 
@@ -244,7 +277,7 @@ static void clean_up(struct run *r)
 	sink_free(r->sink);
 	if (r->signal_watch)
 		loop_unwatch(r->signal_watch);
-	if (r->signal_fd >= 0)
+	if (r->signal_fd >= 0 && !r->impatient) /* else it goes with the process */
 		close(r->signal_fd);
 	if (r->loop)
 		loop_free(r->loop);
@@ -260,8 +293,11 @@ static void clean_up(struct run *r)
 
 static int run(struct cmd_ctx *c, struct vh_err *e)
 {
-	struct run r = {.serial_fd = -1, .console_fd = -1, .signal_fd = -1};
-	int ret = run_spec_read(c->n_args ? c->args[0] : NULL, c->opts, &r.spec, e);
+	static struct run r; /* outlives this function: see impatient_main */
+	int ret;
+
+	r = (struct run){.serial_fd = -1, .console_fd = -1, .signal_fd = -1};
+	ret = run_spec_read(c->n_args ? c->args[0] : NULL, c->opts, &r.spec, e);
 
 	if (ret)
 		return ret;
@@ -294,7 +330,8 @@ static const struct cmd cmd_run_one = {
 	.help = "NAME reads the machine from vms/NAME.conf in the configuration folder; options on the command\n"
 		"line stand before its values, disks and NICs are added. The exit status is the guest's:\n"
 		"0 power-off, 10 reset with --on-reboot exit, 11 panic. SIGTERM presses the power button,\n"
-		"a second one ends the machine at once.",
+		"a second one ends the machine at once, a third one does not "
+		"even wait for its disks.",
 	.options = run_options,
 	.run = run,
 };

@@ -160,6 +160,8 @@ void mach_quit(struct mach *m, int status, const char *reason)
 	if (m->state == MACH_STOPPED)
 		return;
 	m->status = status;
+	if (m->changed)
+		m->changed(m->changed_ctx, "stopping", reason);
 	if (m->started)
 		vm_stop(m->vm);
 	keep_requests(m, 0);

@@ -37,7 +37,8 @@ struct mach_config {
 	void (*serial_out)(void *ctx, const void *data, size_t len);
 	void *serial_ctx;
 	int console_in, console_out; /* fds of the virtio console or -1 */
-	/* [main loop] state changes: "running", "paused", "io-error", "reset", "stopped"; reason: text or NULL */
+	/* [main loop] state changes: "running", "paused", "io-error", "reset", "stopping" (it may wait
+	 * for disks now), "stopped"; reason: text or NULL */
 	void (*changed)(void *ctx, const char *state, const char *reason);
 	void *changed_ctx;
 };

@@ -79,6 +79,19 @@ else
 	skip "a request that fails while the machine is paused" "tmpfs cannot be mounted"
 fi
 
+# ---- storage that does not answer: the third signal does not wait for it ----
+"$VHOST" run --name stuck --kernel "$guests/guest-blkbench" --cmdline "rw=write ms=300" --serial null \
+	--disk "$disk,filter=delay,filter.time=50s" </dev/null >"$tmp/o" 2>&1 &
+pid=$!
+on_exit "kill -9 $pid 2>/dev/null"
+for _ in $(seq 100); do vhost vm info stuck >/dev/null 2>&1 && break; sleep .1; done
+sleep 1
+for _ in 1 2 3; do kill -TERM $pid; sleep 1; done
+for _ in $(seq 50); do kill -0 $pid 2>/dev/null || break; sleep .1; done
+kill -0 $pid 2>/dev/null && kill -9 $pid
+wait $pid
+is "a third SIGTERM ends a machine whose disk is stuck" $? 1
+
 # ---- the worst guest ----
 # It may hit the power-off or reset port, or shoot itself; what counts is that the process ends by its word, not by a crash or a hang.
 survived() { # NAME: after run
