@@ -4,6 +4,7 @@
 # Everything that is done with a checkout: install what is missing, build, run, show, test. See usage() below.
 set -euo pipefail
 umask 022 # a plugin that its group may write is refused
+PATH=$PATH:/usr/sbin:/sbin # depmod, mkfs: Debian's users do not have them
 here=$(dirname "$(realpath "$0")")
 build=$(realpath -m "${VH_BUILD:-$here/build}")
 
@@ -93,7 +94,8 @@ program() {
 # Whether /dev/kvm here runs an ordinary kernel: it must be there for us, with VT-x or AMD-V behind it. (KVM without them
 # emulates the kernel's instructions one by one: see docs/machine.md.)
 kvm_lacks() {
-	if [ ! -e /dev/kvm ]; then echo "there is no /dev/kvm"
+	if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then echo "there is neither root nor sudo"
+	elif [ ! -e /dev/kvm ]; then echo "there is no /dev/kvm"
 	elif ! as_root test -r /dev/kvm -a -w /dev/kvm; then echo "/dev/kvm may not be opened"
 	elif ! grep -qE '^flags.* (vmx|svm)( |$)' /proc/cpuinfo; then echo "this machine's KVM has no VT-x or AMD-V behind it"
 	else return 1; fi

@@ -301,9 +301,10 @@ static int run(struct cmd_ctx *c, struct vh_err *e)
 
 	if (ret)
 		return ret;
-	err_object(e, "VM %s", r.spec.name);
 	if (r.spec.dry_run) {
 		ret = dry_run(&r.spec, e);
+		if (ret < 0)
+			err_object(e, "VM %s", r.spec.name); /* where nothing below has named what failed */
 		run_spec_clear(&r.spec);
 		return ret;
 	}
@@ -311,6 +312,8 @@ static int run(struct cmd_ctx *c, struct vh_err *e)
 		int status;
 		ret = ctl_detach(r.spec.name, &status, e); /* 1 in the parent, once the child runs or has failed */
 		if (ret) {
+			if (ret < 0)
+				err_object(e, "VM %s", r.spec.name);
 			run_spec_clear(&r.spec);
 			return ret < 0 ? ret : status;
 		}
@@ -318,6 +321,8 @@ static int run(struct cmd_ctx *c, struct vh_err *e)
 	ret = ctl_dir_claim(r.spec.name, &r.dir, e);
 	if (!ret)
 		ret = serve(&r, e);
+	if (ret < 0)
+		err_object(e, "VM %s", r.spec.name);
 	clean_up(&r);
 	return ret;
 }
