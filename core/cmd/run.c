@@ -319,8 +319,10 @@ static int run(struct cmd_ctx *c, struct vh_err *e)
 		}
 	}
 	ret = ctl_dir_claim(r.spec.name, &r.dir, e);
-	if (!ret)
+	if (!ret) {
+		err_clear(e); /* the claim has named the VM: what fails from here on has nearer names */
 		ret = serve(&r, e);
+	}
 	if (ret < 0)
 		err_object(e, "VM %s", r.spec.name);
 	clean_up(&r);
