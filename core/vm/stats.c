@@ -35,12 +35,13 @@ static uint64_t halts(struct vcpu *c)
 {
 	uint64_t n = 0;
 
-	if (!c->stats_tried) {
+	int fd = __atomic_load_n(&c->stats_fd, __ATOMIC_ACQUIRE);
+
+	if (fd >= 0 && !c->stats_tried) {
 		c->stats_tried = 1;
-		c->stats_fd = ioctl(c->fd, KVM_GET_STATS_FD, NULL);
-		c->stats_at = c->stats_fd >= 0 ? find_counter(c->stats_fd) : -1;
+		c->stats_at = find_counter(fd);
 	}
-	if (c->stats_at < 0 || pread(c->stats_fd, &n, sizeof n, (off_t)c->stats_at) != (ssize_t)sizeof n)
+	if (fd < 0 || c->stats_at < 0 || pread(fd, &n, sizeof n, (off_t)c->stats_at) != (ssize_t)sizeof n)
 		return __atomic_load_n(&c->stats.halts, __ATOMIC_RELAXED);
 	return n;
 }

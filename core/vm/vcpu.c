@@ -236,6 +236,8 @@ static void *vcpu_thread(void *arg)
 	sigemptyset(&own);
 	sigaddset(&own, VCPU_SIGNAL);
 	pthread_sigmask(SIG_UNBLOCK, &own, NULL);
+	/* Here, and by no other thread: a vCPU's ioctl waits for its KVM_RUN to end, which with an idle or spinning guest is never. */
+	__atomic_store_n(&c->stats_fd, ioctl(c->fd, KVM_GET_STATS_FD, NULL), __ATOMIC_RELEASE);
 	for (;;) {
 		/* First allow KVM_RUN, then look: a kick in between sets immediate_exit again. */
 		__atomic_store_n(&c->run->immediate_exit, 0, __ATOMIC_SEQ_CST);

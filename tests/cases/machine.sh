@@ -105,6 +105,16 @@ for seed in 1 2 3; do
 	survived "rings, BARs, ports and configuration space attacked, seed $seed"
 done
 
+# ---- a guest that never leaves guest mode ----
+"$VHOST" run --name spins --kernel "$guests/guest-hello" --cmdline end=hang --serial null </dev/null >/dev/null 2>&1 &
+pid=$!
+on_exit "kill -9 $pid 2>/dev/null"
+for _ in $(seq 50); do vhost vm info spins >/dev/null 2>&1 && break; sleep .1; done
+status 0 "its counters are told" timeout -s KILL 20 "$VHOST" vm stats spins --json
+status 0 "it is killed" timeout -s KILL 20 "$VHOST" vm kill spins
+wait $pid
+is "and ends" $? 0
+
 # ---- the network ----
 if [ ! -e "$BUILDDIR/plugins/net/bridge/bridge.so" ]; then
 	skip "NICs" "the bridge plugin is not built (libnl-3-dev, libnl-route-3-dev)"
