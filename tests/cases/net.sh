@@ -71,6 +71,8 @@ pid=$(cut -d' ' -f1 "$VHOST_ROOT/state/a/pid") helper=$(pgrep -P "$pid" | head -
 kill -9 "$helper" "$pid"
 for i in $(seq 200); do ip link show vnet0 >/dev/null 2>&1 || break; sleep 0.05; done
 for i in $(seq 100); do vhost vm info a >/dev/null 2>&1 || break; sleep 0.05; done
+# A killed process is alive until the kernel has taken it apart, which for a VM takes a while on a busy machine.
+for i in $(seq 200); do grep -qE '^[0-9]+ \(.*\) [^ZX]' "/proc/$pid/stat" 2>/dev/null || break; sleep 0.05; done
 like "killed with its helper, it leaves the bridge" "$(ip -o link show br0)" "*br0*"
 ip link add foreign type bridge
 status 0 "which net gc removes" vhost net gc --json
