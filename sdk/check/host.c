@@ -96,6 +96,8 @@ const struct vh_host check_host = {.size = sizeof(check_host), .minor = VH_ABI_M
 
 /* ---- loading ---- */
 
+static GSList *images;
+
 static void load(struct check_ctx *c)
 {
 	struct plug_file f;
@@ -109,6 +111,9 @@ static void load(struct check_ctx *c)
 		r = plug_image_load(&f, &check_host, &c->image, &e);
 	CHECK(c, !r, "it does not load: %s", e.cause ? e.cause : g_strerror(-r));
 	plug_file_close(&f);
+	err_clear(&e);
+	/* A plugin stays mapped, and so do its tables: they outlive the check, which with --in-process is not the process. */
+	images = g_slist_prepend(images, g_memdup2(&c->image, sizeof c->image));
 	c->loaded = 1;
 }
 
