@@ -101,6 +101,7 @@ like "stats for people" "$(vhost vm stats web)" "CPU*EXITS*Memory:*Balloon:*"
 status 0 "stop, by force after a time" vhost vm stop web --timeout 100ms --json
 is "it says that it is down" "$(json 'j["state"]')" stopped
 check "and so it is: the folder is gone" test ! -e "$VHOST_ROOT/state/web"
+for _ in $(seq 100); do [ "$(ps -o stat= -p "$pid" | cut -c1)" = S ] || break; sleep 0.05; done
 check "the process as well" test "$(ps -o stat= -p "$pid" | cut -c1)" != S
 wait $ev; is "following events ends with the VM" $? 0
 is "every change was told" "$(python3 -c 'import json,sys; print(*[json.loads(l)["state"] for l in open(sys.argv[1])])' "$tmp/events")" "running paused running reset running stopped"
