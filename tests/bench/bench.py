@@ -132,7 +132,7 @@ def interleave(rounds, sides):
     return got
 
 
-def bench_start(rounds):
+def bench_start(rounds, _):
     img = os.path.join(work, 'start.img')
     with open(img, 'wb') as f:
         f.truncate(64 << 20)
@@ -165,7 +165,7 @@ def peak(pid):
     return out
 
 
-def bench_memory(rounds):
+def bench_memory(rounds, _):
     img = os.path.join(work, 'start.img')
     with open(img, 'wb') as f:
         f.truncate(64 << 20)
@@ -206,16 +206,16 @@ def blk_sides(where, cmdline):
     }
 
 
-def bench_blk(rounds, seconds=2):
+def bench_blk(rounds, seconds):
     goals = {('null', 1): 1.3, ('null', 128): 1.3, ('tmpfs', 1): 1.3, ('tmpfs', 128): 1.3, ('file', 32): 1.0}
     for where in ('null', 'tmpfs', 'file'):
         for op in ('randread', 'randwrite'):
             for depth in (1, 32, 128):
-                got = interleave(rounds, blk_sides(where, 'rw=%s bs=4096 depth=%d ms=%d' % (op, depth, seconds * 1000)))
+                got = interleave(rounds, blk_sides(where, 'rw=%s bs=4096 depth=%d ms=%d' % (op, depth, int(seconds * 1000))))
                 row('4k %s, depth %d, %s' % (op, depth, where), 'IOPS', got['vhost'], got['qemu'], goals.get((where, depth)), 'more')
-        got = interleave(rounds, blk_sides(where, 'rw=read bs=131072 depth=8 ms=%d' % (seconds * 1000)))
+        got = interleave(rounds, blk_sides(where, 'rw=read bs=131072 depth=8 ms=%d' % int(seconds * 1000)))
         row('128k sequential read, depth 8, %s' % where, 'IOPS', got['vhost'], got['qemu'], None, 'more')
-    got = interleave(rounds, blk_sides('file', 'rw=flush bs=4096 depth=1 ms=%d' % (seconds * 1000)))
+    got = interleave(rounds, blk_sides('file', 'rw=flush bs=4096 depth=1 ms=%d' % int(seconds * 1000)))
     row('flush, depth 1, file', 'IOPS', got['vhost'], got['qemu'], None, 'more')
 
 
@@ -245,14 +245,14 @@ class Namespace:
         run(['ip', 'netns', 'del', self.name])
 
 
-def bench_net(rounds, seconds=2):
+def bench_net(rounds, seconds):
     ns = Namespace()
     tap = ns.tap()
     sides = lambda guest, cmd: {
         'vhost': lambda: value(Guest(vhost(guest, cmd, nets=['type=bridge,name=br0']), netns=ns.name).wait(), 'pps'),
         'qemu': lambda: value(Guest(qemu('q35', guest, cmd, nets=[tap]), netns=ns.name).wait(), 'pps'),
     }
-    got = interleave(rounds, sides('netbench', 'len=64 ms=%d' % (seconds * 1000)))
+    got = interleave(rounds, sides('netbench', 'len=64 ms=%d' % int(seconds * 1000)))
     row('64-byte transmit, tap, userspace', 'packets/s', got['vhost'], got['qemu'], 1.2, 'more')
 
     def ping(argv):
@@ -282,6 +282,7 @@ BENCHES = {'start': bench_start, 'memory': bench_memory, 'blk': bench_blk, 'net'
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--rounds', type=int, default=11)
+    p.add_argument('--seconds', type=float, default=2, help='of one measurement of a disk or NIC')
     p.add_argument('--only', default=','.join(BENCHES))
     p.add_argument('--out')
     a = p.parse_args()
@@ -289,7 +290,7 @@ def main():
         for name in a.only.split(','):
             if name not in BENCHES:
                 sys.exit('bench: no bench %s (there are %s)' % (name, ', '.join(BENCHES)))
-            BENCHES[name](a.rounds)
+            BENCHES[name](a.rounds, a.seconds)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(shm, ignore_errors=True)

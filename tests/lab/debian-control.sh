@@ -58,4 +58,5 @@ pid=$(vm_pid)
 kill -TERM "$pid"; sleep 1; kill -TERM "$pid"
 ends term
 is "a second SIGTERM ends a guest that does not listen" "$rc" 0
+few_complaints
 finish

@@ -56,4 +56,5 @@ for ((i = 1; i <= rounds; i++)); do
 	good "round$i" "boot $i of $rounds in a row"
 done
 is "nothing is left of them" "$(vhost vm list --json | tr -d ' \n' | grep -c round)" 0
+few_complaints
 finish

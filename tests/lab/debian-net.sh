@@ -49,4 +49,5 @@ net_guest net2 "two queues, MTU 9000" --cpus 2 --net type=bridge,name=labbr0,cre
 is "the guest has both queues" "$(said net2 queues)" 2
 is "and the MTU" "$(said net2 mtu)" 9000
 ip link del labbr0 2>/dev/null
+few_complaints
 finish

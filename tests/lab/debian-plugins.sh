@@ -36,4 +36,5 @@ if [ -n "${VENDOR_PLUGIN:-}" ] && [ -e "$VENDOR_PLUGIN" ]; then
 else
 	not_ok "a plugin that was built against the installed headers alone serves a disk (tests/lab/prepare built none)"
 fi
+few_complaints
 finish
