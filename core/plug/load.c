@@ -241,11 +241,27 @@ static int find_entry(struct attempt *a, struct vh_err *e)
 	return 0;
 }
 
+/*
+ * GModule makes its own lock on first use and publishes it by an atomic that ThreadSanitizer does not see in an uninstrumented
+ * GLib; this one orders the first uses. No constructor runs under it: the file is mapped already.
+ */
+static GModule *open_module(const char *path)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	GModule *m;
+
+	pthread_mutex_lock(&lock);
+	m = g_module_open(path, G_MODULE_BIND_LOCAL);
+	if (m)
+		g_module_make_resident(m);
+	pthread_mutex_unlock(&lock);
+	return m;
+}
+
 static int attempt_run(struct attempt *a, struct vh_err *e)
 {
 	vh_plugin_entry_fn *entry;
 	struct stat now;
-	GModule *m;
 	int r;
 
 	a->handle = dlopen(a->path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -259,10 +275,8 @@ static int attempt_run(struct attempt *a, struct vh_err *e)
 	r = check_gmodule_hooks(a->handle, e);
 	if (r < 0)
 		return r;
-	m = g_module_open(a->path, G_MODULE_BIND_LOCAL);
-	if (!m)
+	if (!open_module(a->path))
 		return err_set(e, -ELIBACC, "cannot be mapped: %s", g_module_error());
-	g_module_make_resident(m);
 	r = find_entry(a, e);
 	if (r < 0)
 		return r;
