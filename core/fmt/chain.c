@@ -273,8 +273,10 @@ static int layer_open(struct fmt_layer *l, const struct fmt_spec *s, struct vh_e
 			    .host_caps = HOST_CAPS, .opts = l->depth ? NULL : s->opts};
 	int r;
 
-	if (l->depth + 1 < i->nlayers)
+	if (l->depth + 1 < i->nlayers) {
 		o.backing_bytes = i->layers[l->depth + 1]->info.bytes;
+		o.backing = i->layers[l->depth + 1]->meta_ptrs[0];
+	}
 	l->object = plug_object_new();
 	if (l->object)
 		plug_object_bind(l->object, l->depth ? blk_vol_label(l->vols[0]) : i->label, NULL, NULL);

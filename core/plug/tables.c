@@ -62,6 +62,14 @@ static const struct plug_member format_members[] = {
 	FORMAT(snapshot_list, 0, "snapshots are the pool's"),
 	FORMAT(snapshot_apply, 0, "snapshots are the pool's"),
 	FORMAT(snapshot_remove, 0, "snapshots are the pool's"),
+	FORMAT(describe, 0, "nothing more is told of an image"),
+	FORMAT(amend_options, 0, "images cannot be amended"),
+	FORMAT(amend, 0, "images cannot be amended"),
+	FORMAT(set_backing, 0, "the backing image cannot be changed"),
+	FORMAT(empty, 0, "images cannot be emptied"),
+	FORMAT(encode, 0, "nothing is written compressed"),
+	FORMAT(put, 0, "nothing is written compressed"),
+	FORMAT(create_refs, 0, "an image is made as one volume"),
 };
 
 static const struct plug_member net_members[] = {

@@ -95,12 +95,23 @@ struct vh_ref {
 #define VH_FMT_LOCK_SELF UINT64_C(0x20) /* map and commit of disjoint ranges may run in parallel; else the host serialises */
 #define VH_FMT_DIRTY UINT64_C(0x40)    /* the image was not closed cleanly */
 #define VH_FMT_BACKING UINT64_C(0x80)  /* has a backing image */
+#define VH_FMT_WRITE_ONCE UINT64_C(0x100) /* filled by put() in ascending order, then closed: map(WRITE) is refused */
+#define VH_FMT_ENCODE UINT64_C(0x200)  /* encode() and put() work on this image */
 
+/* How VH_EXT_CRYPT extents are stored. The IV of a sector is its number, counted in units of `sector` bytes. */
+#define VH_CIPHER_AES_XTS 1u
+#define VH_CIPHER_AES_CBC 2u
+#define VH_IV_PLAIN64 1u /* little-endian, 64 bits, zeros behind */
+#define VH_IV_ESSIV_SHA256 2u
+#define VH_IV_PLAIN 3u   /* little-endian, 32 bits */
+#define VH_IV_FROM_POSITION 0u /* numbers count from the beginning of the virtual disk */
+#define VH_IV_FROM_ADDRESS 1u  /* ... from byte iv_base of the volume */
 struct vh_cipher {
-	uint32_t size, algorithm; /* 1 aes-xts, 2 aes-cbc */
-	uint32_t sector, iv;      /* bytes per IV; iv: 1 plain64, 2 essiv-sha256 */
-	uint32_t iv_from, key_bytes; /* 0 the virtual position, 1 the volume address */
-	const uint8_t *key;
+	uint32_t size, algorithm;
+	uint32_t sector, iv; /* bytes of one IV: 512 to 4096 */
+	uint32_t iv_from, key_bytes;
+	uint64_t iv_base;
+	const uint8_t *key; /* lives and stays as it is until close(); the host makes its own schedule of it */
 };
 
 struct vh_image_info {
@@ -111,6 +122,7 @@ struct vh_image_info {
 	uint64_t backing_bytes; /* positions at or past this are never BACKING */
 	uint64_t max_map;       /* most bytes one allocating map covers; 0: any */
 	const struct vh_cipher *cipher; /* for VH_EXT_CRYPT */
+	uint64_t end; /* volume 0 is in use up to here; 0: unknown. On a volume of fixed size, how full it is */
 };
 
 #define VH_OPEN_RO UINT64_C(0x1)     /* no write to any volume, not even a dirty bit */
@@ -122,6 +134,7 @@ struct vh_open {
 	struct vh_object *object;
 	const struct vh_opts *opts;
 	uint64_t backing_bytes; /* size of the backing image now; 0 without */
+	struct vh_meta *backing; /* its first volume, to read only (an identifier to compare); NULL without */
 };
 
 /* One finding of check(). */
@@ -131,14 +144,42 @@ struct vh_open {
 typedef void vh_check_fn(void *ctx, uint32_t what, uint64_t off, const char *text);
 
 struct vh_create {
-	uint32_t size, prealloc; /* VH_PREALLOC_*: formats reserve metadata; the host does the data */
+	/* VH_PREALLOC_*, or VH_PREALLOC_METADATA: with all but OFF every unit is mapped; the host reserves or writes the data
+	 * by the volume's own means. */
+	uint32_t size, prealloc;
 	uint64_t bytes;
 	struct vh_meta *const *volumes;
 	uint32_t n, resv;
 	const struct vh_opts *opts;
 	const char *backing, *backing_format; /* NULL: none */
 	uint64_t backing_bytes;
+	struct vh_meta *backing_volume; /* as vh_open.backing; NULL without */
+	const char *name; /* the image file's own, without folders; the names of further files derive from it */
 };
+#define VH_PREALLOC_METADATA 3u /* beside those of pool.h */
+
+/* A further file that create() needs. */
+struct vh_create_ref {
+	uint32_t size, resv;
+	uint64_t bytes;  /* to make it of */
+	char name[1024]; /* NUL-terminated, without folders */
+};
+
+struct vh_snapshot {
+	uint32_t size, resv;
+	const char *name, *id; /* id: unique in the image */
+	uint64_t bytes;        /* of the disk when it was taken */
+	int64_t when;          /* ns since 1970, 0: unknown */
+	uint64_t vm_state;     /* bytes of a machine's state in it */
+	uint64_t clock;        /* ns that the guest had run; 0: unknown */
+};
+typedef int vh_snapshot_fn(void *ctx, const struct vh_snapshot *s); /* not 0 ends the list, and is returned */
+
+/* One property of an image for people and programs: key [a-z0-9-]+. */
+#define VH_DESC_TEXT 1u
+#define VH_DESC_NUMBER 2u /* decimal */
+#define VH_DESC_BOOL 3u   /* "true", "false" */
+typedef void vh_describe_fn(void *ctx, const char *key, uint32_t type, const char *value);
 
 struct vh_format_ops {
 	uint32_t size, resv;
@@ -180,10 +221,30 @@ struct vh_format_ops {
 	/* Bytes needed for a disk of c->bytes: *required when `used` of them hold data, *full when all do. */
 	int (*measure)(const struct vh_create *c, uint64_t used, uint64_t *required, uint64_t *full, struct vh_err *e);
 	int (*snapshot_create)(void *img, const char *name, struct vh_err *e);
-	int (*snapshot_list)(void *img, int (*fn)(void *ctx, const char *name, uint64_t bytes, int64_t when), void *ctx,
-			     struct vh_err *e);
+	int (*snapshot_list)(void *img, vh_snapshot_fn *fn, void *ctx, struct vh_err *e);
 	int (*snapshot_apply)(void *img, const char *name, struct vh_job *j, struct vh_err *e);
 	int (*snapshot_remove)(void *img, const char *name, struct vh_job *j, struct vh_err *e);
+	/* [any] Tells what there is to tell, bounded. Absent: nothing. */
+	int (*describe)(void *img, vh_describe_fn *fn, void *ctx);
+	/* [main] The image is drained and flushed. Changes what the options name (those without a default and not given are
+	 * left as they are): version, features, widths, key slots. Absent: -EOPNOTSUPP. */
+	vh_schema amend_options;
+	int (*amend)(void *img, const struct vh_opts *o, struct vh_job *j, struct vh_err *e);
+	/* [main] Drained. From now on the image names this backing image (NULL: none) of this size, whose first volume is
+	 * `volume`; no mapping changes. The host closes the image afterwards. -ENAMETOOLONG. Absent: -EOPNOTSUPP. */
+	int (*set_backing)(void *img, const char *name, const char *format, uint64_t bytes, struct vh_meta *volume,
+			   struct vh_err *e);
+	/* [main] Drained. Forgets every mapping: the backing image, or zeros, show everywhere. Absent: -EOPNOTSUPP. */
+	int (*empty)(void *img, struct vh_job *j, struct vh_err *e);
+	/* [any] A CPU worker; pure, several at once. Encodes one unit (shorter at the disk's end): returns the stored bytes;
+	 * -ENOSPC: it does not get smaller, write it plainly. `cap` is in_len. */
+	int64_t (*encode)(void *img, const void *in, uint64_t in_len, void *out, uint64_t cap);
+	/* [meta] One at a time, the unit unmapped (or only in the backing image) and not in flight: stores n encoded bytes for
+	 * [pos, pos+len) and maps them, durable by the next flush. WRITE_ONCE: pos ascends, and encode() never refuses. */
+	int (*put)(void *img, uint64_t pos, uint64_t len, const void *stored, uint64_t n, struct vh_err *e);
+	/* [main] Names the further files that create() with these arguments needs (c->volumes unset): returns how many, fills
+	 * up to cap. The host makes them beside the image and hands them over as volumes[1..]. Absent: none. */
+	int (*create_refs)(const struct vh_create *c, struct vh_create_ref *refs, uint32_t cap, struct vh_err *e);
 };
 
 #endif
