@@ -27,7 +27,7 @@ struct cmd {
 	int free_options; /* unknown --x=y (or --x y) are handed on as cmd_ctx args "x=y", behind the others (plugin options) */
 };
 extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[], *const cmd_net[], *const cmd_vm[], *const cmd_run[],
-	*const cmd_doctor[]; /* NULL-terminated, one per file */
+	*const cmd_doctor[], *const cmd_crashtest[]; /* NULL-terminated, one per file */
 
 /* Results: a JSON object to standard output with --json, else the text form. */
 void out_json(JsonBuilder *b); /* takes the builder's root; prints one line; frees it */
