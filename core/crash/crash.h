@@ -25,7 +25,7 @@ struct crash_spec {
 	uint64_t states;             /* to look at */
 	uint64_t seed;
 	unsigned operations;         /* of one round; 0: by the format's unit */
-	unsigned depth;              /* operations in flight; 0: 3. With 1 a seed gives the same record each time */
+	unsigned depth;              /* operations in flight; 0: 5. With 1 a seed gives the same record each time */
 	int backing;                 /* 1: on a raw backing image, 0: without, -1: every second round, where it can be */
 	int snapshots, resizes;      /* the load has them, where the plugin has */
 	uint64_t qemu_every;         /* 0: never */

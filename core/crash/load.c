@@ -428,7 +428,7 @@ static int run(struct load *l, struct vh_err *e)
 {
 	struct round *r = l->r;
 	const struct crash_spec *s = r->spec;
-	unsigned want = s->operations, depth = s->depth ? MIN(s->depth, BATCH) : 3;
+	unsigned want = s->operations, depth = s->depth ? MIN(s->depth, BATCH) : 5;
 	int ret = 0;
 
 	if (!want)
