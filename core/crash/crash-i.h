@@ -149,6 +149,7 @@ struct round {
 	struct blk_vol *vols[CRASH_VOLUMES]; /* recording, then those that states are opened on */
 	int fds[CRASH_VOLUMES];
 	uint64_t operations;
+	int made;   /* there is an image */
 	int broken; /* the load itself failed: the image did not even work without a crash */
 };
 int round_load(struct round *r, struct vh_err *e); /* makes the image and runs the load; fills trace and oracle */
@@ -167,6 +168,7 @@ int verify_state(struct round *r, uint64_t seed, int qemu, struct crash_result *
 /* ---- qemu.c ---- */
 const char *qemu_why_not(const char *format); /* NULL: it can be asked */
 int qemu_checks(const char *format);          /* it has a check of that format */
+int qemu_hates_leaks(const char *format);
 /* Both: 0 good, 1 bad with *text (g_free), < 0 could not be run. */
 int qemu_check(struct round *r, int leaks_ok, char **text, struct vh_err *e);
 int qemu_read(struct round *r, char **text, struct vh_err *e);

@@ -80,7 +80,7 @@ static int state_volumes(struct round *r, struct vh_err *e)
 	return 0;
 }
 
-static int round_begin(struct round *r, const struct crash_spec *s, unsigned number, struct vh_err *e)
+static int round_try(struct round *r, const struct crash_spec *s, unsigned number, int backing, struct vh_err *e)
 {
 	int ret;
 
@@ -92,13 +92,27 @@ static int round_begin(struct round *r, const struct crash_spec *s, unsigned num
 		return ret;
 	r->names[0] = g_strdup_printf("disk.%s", s->format);
 	r->bytes = s->bytes ? s->bytes : default_bytes(r);
-	r->backing = s->backing < 0 ? number % 2 && (r->ops->caps & VH_FMT_BACKING) : s->backing;
+	r->backing = backing < 0 ? number % 2 && (r->ops->caps & VH_FMT_BACKING) : backing;
 	if (r->backing)
 		ret = base_make(r, e);
 	if (!ret)
 		ret = s->trace ? trace_load(r, s->trace, e) : round_load(r, e);
 	if (!ret)
 		ret = state_volumes(r, e);
+	return ret;
+}
+
+static int round_begin(struct round *r, const struct crash_spec *s, unsigned number, struct vh_err *e)
+{
+	ERR_AUTO(first);
+	int ret = round_try(r, s, number, s->backing, &first);
+
+	/* Some formats have no image on a raw one. */
+	if (ret < 0 && !r->made && r->backing && s->backing < 0) {
+		round_free(r);
+		return round_try(r, s, number, 0, e);
+	}
+	err_move(e, &first);
 	return ret;
 }
 

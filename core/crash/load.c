@@ -456,6 +456,7 @@ int round_load(struct round *r, struct vh_err *e)
 	uint32_t k;
 	int ret = make_image(r, e);
 
+	r->made = !ret;
 	if (!ret)
 		ret = measure_unit(r, e);
 	if (ret)
