@@ -12,7 +12,7 @@
 struct check {
 	vh_check_fn *fn;
 	void *ctx;
-	int repair;
+	int leaks, damage; /* what is to be mended */
 };
 
 static void say(const struct check *c, uint32_t what, uint64_t off, const char *text)
@@ -94,12 +94,12 @@ static int check_map(struct vdi *v, const struct check *c, int *bad, struct vh_j
 		++*bad;
 		snprintf(text, sizeof(text), "the entry of block %u, 0x%x, leads past the end of the file", b, x);
 		say(c, VH_CHECK_CORRUPT, entry_off(v, b), text);
-		if (c->repair) {
+		if (c->damage) {
 			vdi_entry_set(v, b, lost(v));
 			say(c, VH_CHECK_FIXED, entry_off(v, b), "the block reads as zeros");
 		}
 	}
-	if (*bad && c->repair)
+	if (*bad && c->damage)
 		rescan(v);
 	for (uint32_t b = 0; b < v->h.blocks && r >= 0; b++) {
 		uint32_t x = vdi_entry(v, b);
@@ -109,7 +109,7 @@ static int check_map(struct vdi *v, const struct check *c, int *bad, struct vh_j
 		++*bad;
 		snprintf(text, sizeof(text), "blocks %u and %u have the same place in the file", v->owner[x], b);
 		say(c, VH_CHECK_CORRUPT, entry_off(v, b), text);
-		if (!c->repair)
+		if (!c->damage)
 			continue;
 		r = separate(v, b, x, j, e);
 		if (r >= 0)
@@ -127,27 +127,54 @@ static void check_slots(struct vdi *v, const struct check *c, int *leaks)
 			continue;
 		++*leaks;
 		say(c, VH_CHECK_LEAK, vdi_slot_addr(&v->h, n), "a place in the file is taken and no block has it");
-		if (c->repair) {
+		if (c->leaks) {
 			vdi_slot_free(v, n);
 			say(c, VH_CHECK_FIXED, vdi_slot_addr(&v->h, n), "it is free");
 		}
 	}
 }
 
+static int check_count(struct vdi *v, const struct check *c)
+{
+	int high = v->count_wrong > 0;
+
+	if (!v->count_wrong)
+		return 0;
+	say(c, high ? VH_CHECK_LEAK : VH_CHECK_CORRUPT, 388,
+	    high ? "the header's count of blocks in the file is too high" : "the header's count of blocks in the file is too low");
+	return high ? c->leaks : c->damage;
+}
+
+/* Holes are closed, and the file ends where its last block does. */
+static int tidy(struct vdi *v, const struct check *c, struct vh_job *j, struct vh_err *e)
+{
+	uint32_t closed = 0;
+	char text[64];
+	int r = vdi_compact(v, &closed, j, e);
+
+	if (r >= 0 && closed) {
+		snprintf(text, sizeof(text), "%u holes between the blocks are closed", closed);
+		say(c, VH_CHECK_FIXED, v->h.data_off, text);
+	}
+	if (r >= 0 && v->h.type != VDI_TYPE_STATIC)
+		vdi_truncate(v);
+	return r;
+}
+
 int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e)
 {
 	struct vdi *v = img;
-	struct check c = {fn, ctx, repair && !v->read_only};
-	int bad = 0, leaks = 0, r;
-	uint32_t closed = 0;
-	char text[128];
+	struct check c = {fn, ctx, !!(repair & VH_CHECK_LEAK), !!(repair & VH_CHECK_CORRUPT)};
+	int bad = 0, leaks = 0, count, r = 0;
 
 	if (repair && v->read_only)
 		return vdi_fail(e, -EROFS, "the image is open read-only");
-	if (c.repair) {
+	if (v->damaged && !c.damage)
+		c.leaks = 0; /* nothing may be written while what is in use is not known */
+	if (c.leaks || c.damage) {
 		r = vdi_stamp(v);
 		if (r >= 0 && !v->damaged)
-			r = vdi_sync(v, e);
+			r = vdi_sync(v, NULL);
 		if (r < 0)
 			return vdi_fail(e, r, "cannot write to the image");
 	}
@@ -155,25 +182,17 @@ int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_
 	if (r < 0)
 		return r;
 	check_slots(v, &c, &leaks);
-	if (v->count_wrong) {
-		snprintf(text, sizeof(text), "the header's count of blocks in the file was too %s", v->count_wrong > 0 ? "high" : "low");
-		say(&c, v->count_wrong > 0 ? VH_CHECK_LEAK : VH_CHECK_CORRUPT, 388, text);
-	}
-	if (!c.repair)
+	count = check_count(v, &c);
+	if (!c.leaks && !c.damage)
 		return 0;
-	v->damaged = 0; /* the map is good again: it may be written */
+	if (c.damage)
+		v->damaged = 0; /* the map is good again: it may be written */
 	r = vdi_sync(v, e);
-	if (r >= 0 && v->count_wrong) {
+	if (r >= 0 && count) {
 		say(&c, VH_CHECK_FIXED, 388, "it is right");
 		v->count_wrong = 0;
 	}
-	if (r >= 0)
-		r = vdi_compact(v, &closed, j, e);
-	if (r >= 0 && closed) {
-		snprintf(text, sizeof(text), "%u holes in the file are closed", closed);
-		say(&c, VH_CHECK_FIXED, v->h.data_off, text);
-	}
-	if (r >= 0 && v->h.type != VDI_TYPE_STATIC)
-		vdi_truncate(v);
+	if (r >= 0 && c.leaks)
+		r = tidy(v, &c, j, e);
 	return r < 0 ? r : 0;
 }
