@@ -38,6 +38,21 @@ static void escalate(struct req *r)
 	excl_acquire(r, r->pos & ~mask, (r->end + mask) & ~mask);
 }
 
+/* What may be overwritten in place may reach past what was asked, and then past the request's data. */
+static void clip(struct req *r)
+{
+	uint64_t end = r->map.pos + r->map.len;
+
+	for (uint32_t k = 0; k < r->map.n; k++) {
+		struct vh_extent *x = &r->ext[k];
+
+		if (x->pos + x->len < end)
+			continue;
+		x->len = end - x->pos;
+		r->map.n = k + 1; /* what follows promises nothing: allocations end where the range does */
+	}
+}
+
 /* The exclusive rounds: the answer to a map is there. */
 static void mapped(struct req *r, int res)
 {
@@ -58,6 +73,7 @@ static void mapped(struct req *r, int res)
 		r->state = RS_END;
 		return;
 	}
+	clip(r);
 	for (uint32_t k = 0; k < r->map.n; k++)
 		r->map_live |= !!(r->ext[k].flags & VH_EXT_COMMIT);
 	if (r->map_live && excl_overlap(r)) {
