@@ -123,7 +123,7 @@ static int sane(struct vdi_header *h, struct vh_err *e)
 	if (h->data_off < map_end)
 		return vdi_fail(e, -EINVAL, "the data is said to begin at byte %u, within the block map, which ends at %llu",
 				h->data_off, ULL(map_end));
-	if (h->allocated > h->blocks)
+	if (h->allocated > h->blocks + VDI_SPARE)
 		return vdi_fail(e, -EINVAL, "%u of %u blocks are said to be allocated", h->allocated, h->blocks);
 	if (h->type < VDI_TYPE_DYNAMIC || h->type > VDI_TYPE_DIFF)
 		return vdi_fail(e, -EOPNOTSUPP, "images of type %u are unknown", h->type);
