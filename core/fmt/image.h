@@ -36,7 +36,9 @@ struct fmt_spec {
 	/* Before the references of the image at this depth of the chain (0: the top) are resolved: whose names they are. May be
 	 * NULL. */
 	void (*resolve_layer)(void *ctx, uint32_t depth);
-	int no_backing; /* the backing image is left alone: for calls that need no data (info, rebase) */
+	/* The backing image is left alone: for calls that need no data (info, a new name). The format is told VH_OPEN_REPAIR, so that
+	 * it does not miss it. */
+	int no_backing;
 	int repair;     /* opened even if it is damaged, for fmt_check() */
 };
 

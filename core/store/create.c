@@ -201,6 +201,8 @@ static int create_formatted(struct store_pool *p, const struct store_create *c, 
 		ret = make_part(p, c->name, &refs[made], prealloc, pool_options, j, e);
 	if (!ret)
 		ret = make_image(p, c->name, ops, vc, refs, n, j, e);
+	if (!ret && c->backing)
+		ret = store_backing_set(p, c->name, c->format, c->backing, e);
 	if (!ret)
 		ret = store_format_set(p, c->name, c->format, e);
 	if (ret) {
@@ -241,15 +243,13 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 {
 	uint64_t bytes = store_disk_bytes(p, c->name, c->format);
 	g_autofree struct vh_create_ref *parts = NULL;
-	const char *backing = NULL;
-	struct vh_ref *refs;
+	struct vh_ref ref;
+	const char *backing;
 	char unfinished[32];
 	int n, ret = 0;
 
-	n = store_image_refs(p, c->name, c->format, &refs, e);
-	for (int k = 0; k < n; k++)
-		if (refs[k].role == VH_REF_BACKING)
-			backing = refs[k].name;
+	n = store_image_backing(p, c->name, c->format, &ref, e);
+	backing = n > 0 ? ref.name : NULL;
 	if (n < 0) {
 		ret = n;
 	} else if (bytes != vc->bytes) {
@@ -260,7 +260,6 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 		ret = err_set(e, -EEXIST, "it exists already, with %s%s", backing ? "the backing image " : "no backing image",
 			      backing ? backing : "");
 	}
-	free(refs);
 	if (!ret)
 		ret = vol_meta_get(p, c->name, UNFINISHED, unfinished, e);
 	if (ret || !unfinished[0])

@@ -123,6 +123,11 @@ struct store_commit {
 	int keep;
 };
 int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, struct vh_job *j, struct vh_err *e);
+/* Its backing image, by its format's word or, where that keeps no name, by the record beside it: 1, or 0 when it has none. A name
+ * that is nowhere is empty. */
+int store_image_backing(struct store_pool *p, const char *volume, const char *format, struct vh_ref *out, struct vh_err *e);
+/* Records a backing image's name where the format does not keep it, else forgets the record. NULL: none. */
+int store_backing_set(struct store_pool *p, const char *volume, const char *format, const char *name, struct vh_err *e);
 /* What the image in a volume refers to, by its format's word, without opening any of it: how many, *refs for free(). */
 int store_image_refs(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e);
 
