@@ -9,14 +9,17 @@
  *   qcow2.c     the plugin's table, open, close, info, options        snapshot.c  internal snapshots
  *   header.c    header and extensions, inspect, probe                 check.c     check and repair
  *   cache.c     tables in memory                                      compress.c  decode, encode, put
- *   refcount.c  clusters: reference counts, allocating, freeing       measure.c amend.c describe.c setback.c empty.c
+ *   refcount.c  reference counts; alloc.c clusters; meta.c which      measure.c amend.c describe.c setback.c empty.c
+ *               clusters hold metadata
  *   l2.c        L1, L2 tables and their entries                       bitmap.c    persistent bitmaps
  *   map.c       map(); commit.c commit(); flush.c flush()             crypt.c     LUKS in the header, legacy AES
  *   create.c resize.c
  *
- * Locks, in the order of taking: flush_lock (flush phases; held over I/O) > make_lock (new L2 tables, new refcount blocks,
- * growth of the refcount table; held over I/O) > a table's lock > alloc_lock > a cache's lock. The last three are never
- * held over I/O nor while waiting. [main] calls run on a drained image, alone, but still call the same functions.
+ * Locks, in the order of taking: make_lock (new L2 tables, new refcount blocks, growth of the refcount table, the header) >
+ * flush_lock (flush phases) > rt_lock (writing the refcount table) >
+ * rb.write_lock (writing refcount blocks), header_lock: these are held over I/O. Then an L2 table's lock >
+ * alloc_lock > a refcount table's lock > a cache's lock: never held over I/O nor while waiting. [main] calls run on a drained
+ * image, alone, but still call the same functions.
  *
  * Crash rules. A cluster's count is raised in memory when it is reserved, so before anything refers to it, and every
  * flush writes counts before it writes references, with a volume flush between. A reference that is dropped goes the other way:
@@ -119,6 +122,8 @@ struct q2_header {
 	uint64_t bitmaps_off, bitmaps_bytes; /* the directory; nbitmaps 0: no extension */
 	struct q2_ext *ext;
 	uint32_t next;
+	uint32_t more;  /* bytes of the header past the ones that are known (112), kept as they are */
+	uint8_t *more_data;
 };
 
 /* header.c. Parses and validates; the file is hostile. On failure nothing is to be freed. flags: VH_OPEN_*. */
@@ -140,8 +145,8 @@ struct q2_tbl {
 	uint32_t copy_lo, copy_hi;
 	uint32_t dirty_lo, dirty_hi; /* bytes changed since the last copy; lo == hi: none */
 	uint32_t pins;       /* under the cache's lock */
-	uint8_t state, recent;
-	struct q2_tbl *hash_next;
+	uint8_t state, recent, listed;
+	struct q2_tbl *hash_next, *dirty_next, *copy_next;
 	pthread_mutex_t lock; /* data, dirty; never held over I/O */
 };
 
@@ -150,23 +155,31 @@ struct q2_cache {
 	uint32_t slice;      /* bytes of one table */
 	uint32_t n, hand, nbuckets;
 	uint32_t used;       /* slots that have memory */
-	uint32_t ndirty;     /* tables with changes or a copy; atomic */
-	struct q2_tbl *tbl, **bucket;
+	struct q2_tbl *tbl, **bucket, *dirty; /* dirty: those with changes since the last copy */
+	struct q2_tbl *copying; /* under flush_lock: those with a copy, pinned by the flush */
+	pthread_mutex_t write_lock;
+	int waiters;
 	pthread_mutex_t lock;
 	pthread_cond_t cond; /* a table was loaded, unpinned, or cleaned */
 };
+static inline int q2_tbl_is_dirty(const struct q2_tbl *t) { return t->dirty_lo < t->dirty_hi; }
+/* Writes every changed table at once (counts only: nothing may be published by it). [meta], [main] */
+int q2_cache_write(struct q2_cache *c);
+/* The same in two steps, flush_lock held: copies of what is changed now (returns 1 when there are any, old ones too) ... */
+int q2_cache_copy(struct q2_cache *c);
+int q2_cache_write_copies(struct q2_cache *c); /* ... and writing them */
 int q2_cache_init(struct q2_cache *c, struct q2 *img, uint32_t slice, uint64_t bytes);
 void q2_cache_fini(struct q2_cache *c);
 /* The table at `off` (a multiple of c->slice), pinned. Without NOWAIT it is read, and room is made by writing others. */
 int q2_tbl_get(struct q2_cache *c, uint64_t off, uint32_t flags, struct q2_tbl **out);
 void q2_tbl_put(struct q2_cache *c, struct q2_tbl *t);
 void q2_tbl_dirty(struct q2_cache *c, struct q2_tbl *t, uint32_t lo, uint32_t hi); /* t->lock is held */
-/* [main] Forgets everything that lies in [off, off+len), which must be clean or not matter any more. */
+/* Forgets everything that lies in [off, off+len), which must be clean or not matter any more, and in nobody's use. */
 void q2_cache_forget(struct q2_cache *c, uint64_t off, uint64_t len);
 
 /* ---- clusters: refcount.c ---- */
 
-struct q2_run { uint64_t first, n; }; /* clusters of the file */
+struct q2_run { uint64_t first, n; int punched; }; /* clusters of the file */
 struct q2_runs { struct q2_run *v; uint64_t n, cap; };
 
 /* A set of clusters that hold metadata (L2 tables and refcount blocks): guarded by alloc_lock. */
@@ -197,12 +210,14 @@ struct q2 {
 	uint32_t entry;             /* bytes of an entry: 8, or 16 when extended */
 	uint32_t subs, sub_bits;    /* subclusters of a cluster (1 or 32); log2 of their bytes */
 	int extended, has_data, data_raw, zero_flag; /* zero_flag: version 3, zeros can be entries */
+	uint64_t backing_all;       /* size of the backing image, or 0 */
 	uint64_t backing_bytes;     /* positions past this never show the backing image; 0 without one */
 	/* L1: l2.c. Entries are read and written with __atomic 64-bit accesses by q2_l1() and q2_l1_set(). */
 	uint64_t *l1;               /* h.l1_size entries, host order, with flags */
 	uint8_t *l1_dirty;          /* per 512-byte sector of the table */
-	uint8_t *l1_copied;         /* sectors of the copy that a flush is writing */
-	uint64_t *l1_copy;
+	uint8_t *l1_copied;         /* sectors of the copy that a flush is writing; under flush_lock */
+	uint64_t *l1_copy;          /* as on disk */
+	int l1_any_dirty, l1_any_copied;
 	struct q2_cache l2, rb;
 	/* reference counts: refcount.c */
 	uint64_t *rt;               /* refcount table, rt_n entries, host order */
@@ -212,12 +227,15 @@ struct q2 {
 	uint32_t rb_bits;           /* log2 of the counts of a refcount block */
 	uint64_t hint;              /* no cluster below it is free */
 	uint64_t end;               /* clusters: the last one in use + 1 */
-	uint64_t zero_lo, zero_hi;  /* clusters known to read as zeros, never used */
+	uint64_t zero_lo, zero_hi;  /* clusters at the end that are known to read as zeros, as nobody has had them */
+	uint64_t fence;             /* clusters from here on are being made zeros; UINT64_MAX: none */
+	int no_zeros, grown;        /* zeros cannot be made ahead; they were, so that the file is longer than it need be */
 	uint8_t *full;              /* bit per table of refcounts: nothing free in it */
 	struct q2_set meta;
 	struct q2_runs freed, unlinking, unlinked, late; /* see flush.c; late: timed out, until close */
 	uint64_t write_seq, unlinked_seq, barrier_seq;
-	pthread_mutex_t flush_lock, make_lock, alloc_lock;
+	pthread_mutex_t flush_lock, make_lock, alloc_lock, header_lock, rt_lock; /* make_lock is recursive; rt_lock: the refcount table
+				 * stays where it is in the file */
 	int writing;                /* atomic: q2_writing_begin() has been done */
 	int failed;                 /* atomic: a metadata write failed half way, or corruption was found: nothing more is written */
 	/* B's parts */
@@ -241,6 +259,8 @@ static inline int q2_write(struct q2 *q, const void *buf, uint64_t len, uint64_t
 {
 	return q2_io->write(q->vol, buf, len, off);
 }
+/* Writes q->h and flushes. Members of q->h that change while the image is in use: incompat, autoclear, rt_*. */
+int q2_header_update(struct q2 *q, struct vh_err *e);
 /* Opens an image (the op, also for create() and for copies in tests). */
 int q2_open(const struct vh_open *o, void **img, struct vh_err *e);
 void q2_close(void *img);
@@ -252,17 +272,24 @@ int q2_ref_get(struct q2 *q, uint64_t cluster, uint64_t *count);
 /* Adds delta (+1, -1) to every cluster touched by [off, off+len). -ERANGE: past the width; nothing is changed then. A count that
  * goes to 0 frees the cluster at once, so -1 is only for what was never published, or whose unlink is durable. */
 int q2_ref_add(struct q2 *q, uint64_t off, uint64_t len, int delta);
+int q2_unalloc(struct q2 *q, uint64_t off, uint32_t flags); /* count 1 to 0 of a cluster that was never published; NOWAIT or not */
 int q2_ref_set(struct q2 *q, uint64_t cluster, uint64_t count); /* for repair */
 uint64_t q2_ref_max(const struct q2 *q);
-/* Up to `want` free clusters that follow each other, count 1 each; *got >= 1. NOWAIT or not. *zeros: they read as zeros. */
+/* Count i of a block or a table of one, as it is on disk. */
+uint64_t q2_count(const uint8_t *d, uint32_t order, uint32_t i);
+void q2_count_set(uint8_t *d, uint32_t order, uint32_t i, uint64_t v);
+/* Up to `want` free clusters that follow each other, count 1 each; *got >= 1. NOWAIT or not. *zeros: they read as zeros, which
+ * WANT_ZEROS asks for where it costs little. */
+#define Q2_WANT_ZEROS 2u
 int q2_alloc_run(struct q2 *q, uint64_t want, uint32_t flags, uint64_t *off, uint64_t *got, int *zeros);
-/* Exactly n clusters that follow each other. */
+/* Exactly n clusters that follow each other; more than one only in [main] calls. Nothing is known of what they hold. */
 int q2_alloc(struct q2 *q, uint64_t n, uint64_t *off);
-/* These clusters, if all are free: -EEXIST when not. */
+/* [main] These clusters, if all are free: -EEXIST when not. */
 int q2_alloc_at(struct q2 *q, uint64_t off, uint64_t n);
 /* Drops a reference to every cluster touched by [off, off+len), after the next flush (the unlink must be in memory, marked
- * dirty, or written already). Never fails: without memory it leaks. [any] */
-void q2_free(struct q2 *q, uint64_t off, uint64_t len);
+ * dirty, or written already). Never fails: without memory it leaks. What becomes free is given back to the volume, unless
+ * `punched`: the host has done so. [any] */
+void q2_free(struct q2 *q, uint64_t off, uint64_t len, int punched);
 /* Metadata clusters: what is in the set, or a fixed part (header, L1, refcount table, snapshot table, bitmap directory,
  * LUKS header), must be neither handed out nor written as data. */
 int q2_meta_add(struct q2 *q, uint64_t off);
@@ -284,7 +311,8 @@ struct q2_entry { uint64_t e, bitmap; }; /* bitmap: 0 where L2 is not extended *
 
 static inline uint64_t q2_l1(struct q2 *q, uint64_t i) { return __atomic_load_n(&q->l1[i], __ATOMIC_ACQUIRE); }
 void q2_l1_set(struct q2 *q, uint64_t i, uint64_t v); /* marks it for the next flush */
-int q2_l1_open(struct q2 *q, struct vh_err *e);
+int q2_l1_alloc(struct q2 *q, uint64_t entries); /* an empty one in memory; the old one must be closed */
+int q2_l1_open(struct q2 *q, struct vh_err *e); /* after q2_ref_open() */
 void q2_l1_close(struct q2 *q);
 /* What an entry says of subcluster `sub` (0 where there are none). INVALID also when reserved bits are set, the offset is
  * unaligned, or the bitmap contradicts itself. A NORMAL cluster that is not extended has every subcluster NORMAL. */
@@ -301,7 +329,11 @@ struct q2_entry q2_l2_entry(const struct q2 *q, const struct q2_tbl *t, uint32_t
 void q2_l2_set(struct q2 *q, struct q2_tbl *t, uint32_t index, struct q2_entry e);
 /* [meta], [main]: sets the entry of pos; what the old one referred to is freed by q2_free(). */
 int q2_entry_replace(struct q2 *q, uint64_t pos, struct q2_entry e);
-void q2_entry_free(struct q2 *q, struct q2_entry e); /* q2_free() of what it refers to in this file */
+void q2_entry_free(struct q2 *q, struct q2_entry e, int punched); /* q2_free() of what it refers to in this file */
+
+/* What an entry says from pos to the end of its cluster, or as far as subclusters say the same, within the disk. */
+struct q2_span { enum q2_type type; uint64_t len, host; }; /* host: the address of pos, where there is a cluster */
+struct q2_span q2_span(const struct q2 *q, struct q2_entry x, uint64_t pos);
 
 /* map.c, commit.c, flush.c */
 int q2_map(void *img, struct vh_map *m);
@@ -310,6 +342,8 @@ int q2_flush(void *img, uint32_t phase);
 /* [meta], [main]: everything committed so far, and all frees, to the file, durable. L1, L2 and counts in the file are then
  * what is in memory, and no free is pending. Takes flush_lock. */
 int q2_sync(struct q2 *q);
+int q2_unflushed(struct q2 *q); /* [main] whether mappings are in memory only */
+void q2_free_at_close(struct q2 *q, uint64_t off, uint64_t len); /* its data may still land there */
 
 /* create.c, resize.c */
 int q2_create(struct vh_create *c, struct vh_job *j, struct vh_err *e);
