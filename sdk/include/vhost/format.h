@@ -82,7 +82,10 @@ struct vh_map {
 struct vh_ref {
 	uint32_t size, role;
 	uint32_t optional, resv;
-	char name[1024];  /* as the image has it, NUL-terminated; the host resolves it by policy */
+	/* As the image has it, NUL-terminated; the host resolves it by policy. Empty (BACKING only): there is one, but the image
+	 * does not name it. Of the image being opened the open option `backing` then says which (the format has it in its
+	 * schema), else what is recorded beside the volume. */
+	char name[1024];
 	char format[32];  /* NUL-terminated; empty: not recorded */
 };
 
@@ -217,6 +220,8 @@ struct vh_format_ops {
 	/* [main] Jobs; the image is drained where there is one. Absent: -EOPNOTSUPP. */
 	int (*create)(struct vh_create *c, struct vh_job *j, struct vh_err *e);
 	int (*resize)(void *img, uint64_t bytes, struct vh_job *j, struct vh_err *e);
+	/* repair: which findings to mend: 0 none, VH_CHECK_LEAK, or VH_CHECK_LEAK | VH_CHECK_CORRUPT. What was mended is told as
+	 * VH_CHECK_FIXED as well. */
 	int (*check)(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e);
 	/* Bytes needed for a disk of c->bytes: *required when `used` of them hold data, *full when all do. */
 	int (*measure)(const struct vh_create *c, uint64_t used, uint64_t *required, uint64_t *full, struct vh_err *e);
