@@ -17,53 +17,42 @@
 struct check {
 	struct q2 *q;
 	struct q2_all all;
-	int repair, quiet; /* quiet: flaws have been told */
+	uint32_t repair;  /* VH_CHECK_LEAK, VH_CHECK_CORRUPT */
+	int quiet;        /* flaws have been told */
 	vh_check_fn *fn;
 	void *ctx;
 	struct vh_job *job;
-	uint64_t leaks, bad, fixed;
-	int rebuild, copied, changed, incomplete;
-	uint64_t incomplete_snaps;
+	uint64_t bad;     /* what is damaged and stays so */
+	int rebuild, copied, changed;
 };
 
-static void vtell(struct check *c, uint32_t what, uint64_t off, const char *fmt, va_list ap)
+/* fix: it is mended, which is told as well. */
+static void VH_PRINTF(5, 6) say(struct check *c, uint32_t what, int fix, uint64_t off, const char *fmt, ...)
 {
 	char text[256];
-
-	vsnprintf(text, sizeof(text), fmt, ap);
-	if (what == VH_CHECK_LEAK)
-		c->leaks++;
-	else if (what == VH_CHECK_CORRUPT)
-		c->bad++;
-	else
-		c->fixed++;
-	if (c->fn)
-		c->fn(c->ctx, what, off, text);
-}
-
-static void VH_PRINTF(4, 5) tell(struct check *c, uint32_t what, uint64_t off, const char *fmt, ...)
-{
 	va_list ap;
 
 	va_start(ap, fmt);
-	vtell(c, what, off, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (!fix && what == VH_CHECK_CORRUPT)
+		c->bad++;
+	if (c->fn)
+		c->fn(c->ctx, what, off, text);
+	if (c->fn && fix)
+		c->fn(c->ctx, VH_CHECK_FIXED, off, text);
 }
-
-/* What repair will put right. */
-static uint32_t fixable(const struct check *c, uint32_t what)
-{
-	return c->repair ? VH_CHECK_FIXED : what;
-}
+#define tell(c, ...) say(c, VH_CHECK_CORRUPT, 0, __VA_ARGS__)
+#define tell_mended(c, ...) say(c, VH_CHECK_CORRUPT, !!((c)->repair & VH_CHECK_CORRUPT), __VA_ARGS__) /* where corruption is mended */
 
 static void odd(void *ctx, uint64_t off, const char *text)
 {
-	tell(ctx, VH_CHECK_CORRUPT, off, "%s", text);
+	tell((struct check *)ctx, off, "%s", text);
 }
 
 static int fix_entry(struct check *c, uint8_t *p, uint64_t e)
 {
-	if (!c->repair)
+	if (!(c->repair & VH_CHECK_CORRUPT))
 		return 0;
 	q2_put64(p, e);
 	c->changed = 1;
@@ -80,28 +69,28 @@ static int flaw(void *ctx, enum q2_flaw what, const struct q2_l2 *t, uint32_t in
 		return 0;
 	switch (what) {
 	case Q2_FLAW_TABLE:
-		tell(c, VH_CHECK_CORRUPT, t->off, "an L2 table lies past the end of the file");
+		tell(c, t->off, "an L2 table lies past the end of the file");
 		return 0;
 	case Q2_FLAW_RESERVED:
-		tell(c, VH_CHECK_CORRUPT, at, "an L2 entry has reserved bits set: 0x%llx", x);
+		tell(c, at, "an L2 entry has reserved bits set: 0x%llx", x);
 		return 0;
 	case Q2_FLAW_UNALIGNED:
-		tell(c, VH_CHECK_CORRUPT, at, "an L2 entry names a cluster that is not aligned: 0x%llx", x);
+		tell(c, at, "an L2 entry names a cluster that is not aligned: 0x%llx", x);
 		return 0;
 	case Q2_FLAW_ZERO_UNALIGNED:
-		tell(c, fixable(c, VH_CHECK_CORRUPT), at, "an L2 entry of zeros names a cluster that is not aligned: 0x%llx", x);
+		tell_mended(c, at, "an L2 entry of zeros names a cluster that is not aligned: 0x%llx", x);
 		return fix_entry(c, p, c->q->extended ? 0 : Q2_ZERO); /* as before, it reads as zeros, or as what its bitmap says */
 	case Q2_FLAW_OUTSIDE:
-		tell(c, VH_CHECK_CORRUPT, at, "an L2 entry refers to what lies past the end of the file: 0x%llx", x);
+		tell(c, at, "an L2 entry refers to what lies past the end of the file: 0x%llx", x);
 		return 0;
 	case Q2_FLAW_COPIED:
-		tell(c, fixable(c, VH_CHECK_CORRUPT), at, "an entry of a compressed cluster is marked as the only owner: 0x%llx", x);
+		tell_mended(c, at, "an entry of a compressed cluster is marked as the only owner: 0x%llx", x);
 		return fix_entry(c, p, e & ~Q2_COPIED);
 	case Q2_FLAW_COMPRESSED:
-		tell(c, VH_CHECK_CORRUPT, at, "a compressed cluster where there can be none: 0x%llx", x);
+		tell(c, at, "a compressed cluster where there can be none: 0x%llx", x);
 		return 0;
 	case Q2_FLAW_BITMAP:
-		tell(c, VH_CHECK_CORRUPT, at, "the bitmap of subclusters contradicts itself or its entry: 0x%llx 0x%llx", x,
+		tell(c, at, "the bitmap of subclusters contradicts itself or its entry: 0x%llx 0x%llx", x,
 		     (unsigned long long)q2_be64(p + 8));
 		return 0;
 	}
@@ -132,7 +121,7 @@ static int table(struct check *c)
 	if (!v)
 		return -ENOMEM;
 	if (!q->rt_n || !q->h.rt_off || q->h.rt_off & (q->cluster - 1) || q->h.rt_off >= c->all.file) {
-		tell(c, fixable(c, VH_CHECK_CORRUPT), q->h.rt_off, "the refcount table lies where nothing can lie");
+		tell_mended(c, q->h.rt_off, "the refcount table lies where nothing can lie");
 		c->rebuild = 1;
 	}
 	for (uint64_t b = 0; b < q->rt_n; b++) {
@@ -141,11 +130,11 @@ static int table(struct check *c)
 		if (!off)
 			continue;
 		if (off & (q->cluster - 1)) {
-			tell(c, fixable(c, VH_CHECK_CORRUPT), at, "refcount block %llu is not aligned to a cluster: 0x%llx",
+			tell_mended(c, at, "refcount block %llu is not aligned to a cluster: 0x%llx",
 			     (unsigned long long)b, (unsigned long long)off);
 			c->rebuild = 1;
 		} else if (off >= c->all.file) {
-			tell(c, fixable(c, VH_CHECK_CORRUPT), at, "refcount block %llu lies past the end of the file",
+			tell_mended(c, at, "refcount block %llu lies past the end of the file",
 			     (unsigned long long)b);
 			c->rebuild = 1;
 		} else {
@@ -156,7 +145,7 @@ static int table(struct check *c)
 	for (uint64_t k = 1; k < n; k++) {
 		if (v[k] != v[k - 1])
 			continue;
-		tell(c, fixable(c, VH_CHECK_CORRUPT), v[k], "two entries of the refcount table name the same block");
+		tell_mended(c, v[k], "two entries of the refcount table name the same block");
 		c->rebuild = 1;
 	}
 	free(v);
@@ -168,9 +157,10 @@ static int table(struct check *c)
 /* One cluster that is not as it should be; returns what its count in the file is afterwards. */
 static uint64_t differs(struct check *c, uint64_t cluster, uint64_t have, uint64_t want)
 {
-	int fix = c->repair && (c->rebuild || want <= q2_ref_max(c->q));
+	uint32_t what = have > want ? VH_CHECK_LEAK : VH_CHECK_CORRUPT;
+	int fix = (c->repair & what) && want <= q2_ref_max(c->q);
 
-	tell(c, fix ? VH_CHECK_FIXED : have > want ? VH_CHECK_LEAK : VH_CHECK_CORRUPT, cluster << c->q->h.bits,
+	say(c, what, fix, cluster << c->q->h.bits,
 	     have > want ? "cluster %llu is leaked: its count is %llu, and %llu refer to it"
 			 : "cluster %llu: its count is %llu, and %llu refer to it",
 	     (unsigned long long)cluster, (unsigned long long)have, (unsigned long long)want);
@@ -242,7 +232,7 @@ static int compare_window(struct check *c, const struct q2_counts *n, uint64_t l
 			else if (any(n, first, from, to))
 				compare(c, NULL, first, from, to, n);
 		}
-		if (r >= 0 && changed && !c->rebuild) {
+		if (r >= 0 && changed && !(c->rebuild && c->repair & VH_CHECK_CORRUPT)) {
 			r = q2_write(q, buf, k << q->h.bits, q->rt[b]);
 			c->changed = 1;
 		}
@@ -262,7 +252,7 @@ static void overlaps(struct check *c)
 		for (uint64_t i = x->off >> q->h.bits; i <= (x->off + x->len - 1) >> q->h.bits; i++) {
 			if (i < n->lo || i >= n->lo + n->n || q2_count_of(n, i - n->lo) < 2)
 				continue;
-			tell(c, VH_CHECK_CORRUPT, i << q->h.bits, "something else lies over %s", x->what);
+			tell(c, i << q->h.bits, "something else lies over %s", x->what);
 			break;
 		}
 	}
@@ -271,13 +261,13 @@ static void overlaps(struct check *c)
 
 		if (!block_ok(c, b) || i < n->lo || i >= n->lo + n->n || q2_count_of(n, i - n->lo) < 2)
 			continue;
-		tell(c, fixable(c, VH_CHECK_CORRUPT), q->rt[b], "something else lies over refcount block %llu", (unsigned long long)b);
+		tell_mended(c, q->rt[b], "something else lies over refcount block %llu", (unsigned long long)b);
 		c->rebuild = 1;
 	}
 	for (uint64_t i = q->h.rt_off >> q->h.bits; i < (q->h.rt_off >> q->h.bits) + q->h.rt_clusters; i++) {
 		if (i < n->lo || i >= n->lo + n->n || q2_count_of(n, i - n->lo) < 2)
 			continue;
-		tell(c, fixable(c, VH_CHECK_CORRUPT), i << q->h.bits, "something else lies over the refcount table");
+		tell_mended(c, i << q->h.bits, "something else lies over the refcount table");
 		c->rebuild = 1;
 	}
 }
@@ -316,7 +306,7 @@ static void copied_told(void *ctx, uint64_t off, uint64_t entry, uint64_t count,
 {
 	struct check *c = ctx;
 
-	tell(c, fixable(c, VH_CHECK_CORRUPT), off, "an %s entry is %smarked as the only owner, and the count is %llu: 0x%llx",
+	tell_mended(c, off, "an %s entry is %smarked as the only owner, and the count is %llu: 0x%llx",
 	     is_l1 ? "L1" : "L2", entry & Q2_COPIED ? "" : "not ", (unsigned long long)count, (unsigned long long)entry);
 }
 
@@ -326,14 +316,14 @@ static int finish(struct check *c, struct vh_err *e)
 	uint64_t incompat = q->h.incompat;
 	int r = 0;
 
-	if (!c->repair) {
-		r = c->copied ? q2_copied(q, 0, copied_told, c, c->job) : 0;
-		return r < 0 ? q2_fail(e, r, "cannot read the metadata") : 0;
-	}
 	if (c->changed) {
 		r = q2_io->flush(q->vol);
 		q2_ref_changed(q, 1);
 		q2_l2_forget(q);
+	}
+	if (r >= 0 && !(c->repair & VH_CHECK_CORRUPT)) {
+		r = c->copied ? q2_copied(q, 0, copied_told, c, c->job) : 0;
+		return r < 0 ? q2_fail(e, r, "cannot read the metadata") : 0;
 	}
 	if (r >= 0 && c->rebuild)
 		r = q2_rebuild(q, q->h.ref_order, c->job, e);
@@ -355,7 +345,7 @@ static int finish(struct check *c, struct vh_err *e)
 	if (r < 0)
 		q->h.incompat = incompat;
 	else if (incompat & Q2_INCOMPAT_CORRUPT)
-		tell(c, VH_CHECK_FIXED, 0, "the image is not marked as corrupt any more");
+		c->fn ? c->fn(c->ctx, VH_CHECK_FIXED, 0, "the image is not marked as corrupt any more") : (void)0;
 	return r;
 }
 
@@ -376,7 +366,7 @@ static int run(struct check *c, struct vh_err *e)
 int q2_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e)
 {
 	struct q2 *q = img;
-	struct check c = {.q = q, .repair = !!repair, .fn = fn, .ctx = ctx, .job = j};
+	struct check c = {.q = q, .repair = repair, .fn = fn, .ctx = ctx, .job = j};
 	int r = q2_services(e);
 
 	if (r < 0)
@@ -397,7 +387,7 @@ int q2_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_j
 
 int q2_repair_dirty(struct q2 *q, struct vh_err *e)
 {
-	struct check c = {.q = q, .repair = 1};
+	struct check c = {.q = q, .repair = VH_CHECK_LEAK | VH_CHECK_CORRUPT};
 	int r = run(&c, e);
 
 	if (r < 0)

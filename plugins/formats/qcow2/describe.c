@@ -32,7 +32,6 @@ int q2_describe(void *img, vh_describe_fn *fn, void *ctx)
 	struct say s = {fn, ctx};
 
 	text(&s, "compat", h->version == 2 ? "0.10" : "1.1");
-	number(&s, "cluster-size", UINT64_C(1) << h->bits);
 	number(&s, "refcount-bits", UINT64_C(1) << h->ref_order);
 	text(&s, "compression-type", h->compression == Q2_ZSTD ? "zstd" : "zlib");
 	flag(&s, "lazy-refcounts", !!(h->compat & Q2_COMPAT_LAZY));
@@ -40,16 +39,10 @@ int q2_describe(void *img, vh_describe_fn *fn, void *ctx)
 	flag(&s, "corrupt", !!(h->incompat & Q2_INCOMPAT_CORRUPT));
 	flag(&s, "dirty", !!(h->incompat & Q2_INCOMPAT_DIRTY));
 	text(&s, "encrypt", crypts[h->crypt]);
-	if (h->backing[0]) {
-		text(&s, "backing-file", h->backing);
-		if (h->backing_format[0])
-			text(&s, "backing-format", h->backing_format);
-	}
 	if (q->has_data) {
 		text(&s, "data-file", h->data_file);
 		flag(&s, "data-file-raw", q->data_raw);
 	}
-	number(&s, "snapshots", h->nsnaps);
 	number(&s, "bitmaps", h->nbitmaps);
 	q2_bitmaps_describe(q, fn, ctx);
 	q2_crypt_describe(q, fn, ctx);
