@@ -90,7 +90,7 @@ static int discard(struct vh_map *m, struct q2 *q, const struct part *p)
 static int zero_part(struct vh_map *m, struct q2 *q, const struct part *p)
 {
 	uint64_t sub = UINT64_C(1) << q->sub_bits;
-	int r = MORE;
+	int r = MORE, changed = 0;
 
 	for (uint64_t pos = p->pos; r == MORE && pos < p->end;) {
 		struct q2_span s = q2_span(q, p->e, pos);
@@ -110,11 +110,14 @@ static int zero_part(struct vh_map *m, struct q2 *q, const struct part *p)
 			if (punch && !q->has_data && q2_is_meta(q, s.host, 1))
 				return -EUCLEAN;
 			r = trim(m, q, pos, end, Q2_DO_SUBS_ZERO, s.host, punch ? end - pos : 0);
+			changed = 1;
 		} else {
 			if (q->extended && s.type != Q2_T_NORMAL && s.type != Q2_T_COMPRESSED)
 				end = q2_min(end, q2_up(pos + 1, sub));
 			if (s.type == Q2_T_NORMAL && p->own)
 				r = in_place(m, q, &s, pos, end);
+			else if (changed) /* what it would copy has yet to become zeros */
+				return STOP;
 			else
 				r = written(m, q, p, pos, end);
 		}
