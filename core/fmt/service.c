@@ -176,77 +176,23 @@ int layer_report(struct fmt_layer *l, struct vh_map *m)
 	return c.result;
 }
 
-/* Joins neighbours before they are told. */
 struct report {
 	int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr);
 	void *ctx;
-	uint64_t off, len, addr;
-	uint32_t type, depth;
 };
 
-static int report_add(struct report *p, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr)
+static int report_one(void *ctx, const struct fmt_range *r)
 {
-	int r = 0;
+	struct report *p = ctx;
 
-	if (p->len && p->type == type && p->depth == depth && (type != VH_EXT_DATA || p->addr + p->len == addr) &&
-	    type != VH_EXT_COMPRESSED) {
-		p->len += len;
-		return 0;
-	}
-	if (p->len)
-		r = p->fn(p->ctx, p->off, p->len, p->type, p->depth, p->addr);
-	p->off = off;
-	p->len = len;
-	p->type = type;
-	p->depth = depth;
-	p->addr = addr;
-	return r;
+	return p->fn(p->ctx, r->off, r->len, r->type, r->depth, r->addr);
 }
 
 int fmt_report(struct fmt_image *i, uint64_t off, uint64_t len,
 	       int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
 	       struct vh_err *e)
 {
-	struct report p = {.fn = fn, .ctx = ctx};
-	uint64_t pos = off, end = off + len, win = end;
-	uint32_t depth = 0;
-	int r = outside(i, len, off, e);
+	struct report p = {fn, ctx};
 
-	while (r == 0 && pos < end) {
-		struct vh_extent ext[FMT_READ_EXT];
-		struct vh_map m = {.op = VH_MAP_REPORT, .cap = FMT_READ_EXT, .pos = pos, .len = win - pos, .ext = ext};
-		struct fmt_layer *l = i->layers[depth];
-
-		r = layer_report(l, &m);
-		if (r < 0)
-			return err_set(e, r, "image %s: format %s cannot say what is at %llu", i->label, l->ops->name,
-				       (unsigned long long)pos);
-		for (uint32_t k = 0; k < m.n && r == 0 && pos < win; k++) {
-			const struct vh_extent *x = &ext[k];
-			uint64_t n = x->pos + x->len < win ? x->pos + x->len - pos : win - pos, below;
-
-			if (x->type != VH_EXT_BACKING) {
-				r = report_add(&p, pos, n, x->type, depth,
-					       x->type == VH_EXT_DATA || x->type == VH_EXT_COMPRESSED ? x->addr : 0);
-				pos += n;
-				continue;
-			}
-			below = depth + 1 < i->nlayers ? i->layers[depth + 1]->info.bytes : 0;
-			if (pos >= below) {
-				r = report_add(&p, pos, n, VH_EXT_ZERO, depth, 0);
-				pos += n;
-				continue;
-			}
-			win = pos + (n < below - pos ? n : below - pos);
-			depth++;
-			break;
-		}
-		if (pos == win) {
-			depth = 0;
-			win = end;
-		}
-	}
-	if (r == 0 && p.len)
-		r = fn(ctx, p.off, p.len, p.type, p.depth, p.addr);
-	return r;
+	return fmt_walk(i, off, len, 0, report_one, &p, e);
 }
