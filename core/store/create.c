@@ -110,11 +110,18 @@ static int create_formatted(struct store_pool *p, const struct store_create *c, 
 	ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
 	if (!ret)
 		ret = make_image(p, c->name, ops, vc, j, e);
-	if (!ret)
-		ret = store_format_set(p, c->name, c->format, e);
+	if (!ret && !c->unfinished)
+		ret = store_vol_finish(p, c->name, c->format, e);
 	if (ret)
 		store_vol_remove(p, c->name, NULL, NULL);
-	return ret ? ret : vol_meta_set(p, c->name, UNFINISHED, NULL, e);
+	return ret;
+}
+
+int store_vol_finish(struct store_pool *p, const char *volume, const char *format, struct vh_err *e)
+{
+	int ret = store_format_set(p, volume, format, e);
+
+	return ret ? ret : vol_meta_set(p, volume, UNFINISHED, NULL, e);
 }
 
 /* What is there under that name already: 1 when it is finished and of this format, 0 when there is nothing, or nothing
@@ -163,9 +170,14 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	there = ret ? ret : look(p, c, j, e);
 	if (there < 0) {
 		ret = there;
+	} else if (there && c->unfinished) {
+		err_remedy(e, "choose another name, or delete it first");
+		ret = err_set(e, -EEXIST, "it exists already");
 	} else if (!ops->create || !strcmp(c->format, "raw")) { /* raw: the volume is the disk, complete in one step */
 		ret = make_volume(p, c->name, c->bytes, c->prealloc, &pool_options, j, &zeroed, e);
-		if (!ret && !there)
+		if (!ret && c->unfinished)
+			ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
+		else if (!ret && !there)
 			ret = store_format_set(p, c->name, c->format, e);
 	} else if (there) {
 		uint64_t bytes = store_disk_bytes(p, c->name, c->format);

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* New images that count only when they are complete. */
+#include <string.h>
+#include <unistd.h>
+#include "store/store-i.h"
+#include "store/unnamed.h"
+#include "util/paths.h"
+
+struct store_target {
+	struct unnamed file; /* fd -1: it has a name, and the mark */
+	struct store_pool *pool;
+	int own_pool;
+	char *folder, *name, *label, *format;
+	struct fmt_image *image; /* of the file; else: */
+	struct disk *disk;
+	int made, replace;
+};
+
+static void target_free(struct store_target *t)
+{
+	unnamed_close(&t->file);
+	if (t->own_pool)
+		store_pool_close(t->pool);
+	g_free(t->folder);
+	g_free(t->name);
+	g_free(t->label);
+	g_free(t->format);
+	g_free(t);
+}
+
+static int folder_pool(struct store_target *t, struct vh_err *e)
+{
+	struct kv path = {(char *)"path", t->folder};
+	struct kvs options = {&path, 1};
+
+	if (t->pool)
+		return 0;
+	t->own_pool = 1;
+	return store_pool_open_type("dir", &options, &t->pool, e);
+}
+
+/* The format writes its metadata into the file, which is then opened. */
+static int file_image(struct store_target *t, const struct store_target_spec *s, const struct vh_format_ops *ops,
+		      const struct vh_opts *create, const struct vh_opts *open, struct vh_job *j, struct vh_err *e)
+{
+	struct vh_create vc = {.size = sizeof(vc), .prealloc = s->prealloc, .bytes = s->bytes, .opts = create, .name = t->name};
+	struct fmt_spec fs = {.ops = ops, .opts = open, .label = t->label};
+	uint64_t required = 0, full = 0, want;
+	struct blk_vol *v;
+	struct vh_meta *m;
+	int ret = unnamed_volume(&t->file, t->label, s->direct, &v, e);
+
+	if (ret)
+		return ret;
+	if (ops->measure)
+		ret = ops->measure(&vc, 0, &required, &full, e);
+	want = !strcmp(ops->name, "raw") ? s->bytes : s->prealloc ? full : 0;
+	if (!ret && want)
+		ret = blk_vol_resize(v, want, e);
+	m = ret ? NULL : fmt_meta_new(v, 0);
+	vc.volumes = &m;
+	vc.n = 1;
+	if (!ret)
+		ret = m ? ops->create(&vc, j, e) : -ENOMEM;
+	fmt_meta_free(m);
+	if (ret > 0)
+		ret = -EPROTO;
+	if (ret) {
+		err_context(e, "format %s", ops->name);
+		blk_vol_put(v);
+		return ret;
+	}
+	fs.vol = v;
+	return fmt_open(&fs, &t->image, e);
+}
+
+static int new_file(struct store_target *t, const struct store_target_spec *s, struct vh_job *j, struct vh_err *e)
+{
+	struct kvs empty = {0}, given = {0};
+	struct vh_create vc = {.size = sizeof(vc), .bytes = s->bytes, .name = t->name};
+	struct optset *create = NULL, *open = NULL;
+	const struct vh_format_ops *ops;
+	int ret = plug_format(s->format, &ops, e);
+
+	if (ret)
+		return ret;
+	if (!ops->create)
+		return err_set(e, -EOPNOTSUPP, "images of format %s cannot be made", s->format);
+	kvs_with_prefix(s->options ? s->options : &empty, "format.", &given);
+	ret = optset_parse(ops->create_options, &given, s->format, &create, e);
+	g_free(given.v);
+	memset(&given, 0, sizeof(given));
+	kvs_with_prefix(s->open ? s->open : &empty, "format.", &given);
+	if (!ret)
+		ret = optset_parse(ops->open_options, &given, s->format, &open, e);
+	g_free(given.v);
+	vc.opts = optset_get(create);
+	if (!ret && ops->create_refs && ops->create_refs(&vc, NULL, 0, NULL) > 0)
+		ret = -EOPNOTSUPP; /* several files: with names, and the mark */
+	if (!ret && s->prealloc > VH_PREALLOC_OFF)
+		ret = -EOPNOTSUPP; /* which the pool does */
+	if (!ret)
+		ret = unnamed_open(t->folder, &t->file, e);
+	if (!ret)
+		ret = file_image(t, s, ops, optset_get(create), optset_get(open), j, e);
+	else
+		t->file.fd = t->file.dir = -1;
+	optset_free(create);
+	optset_free(open);
+	return ret;
+}
+
+/* A volume with a name and the mark. */
+static int new_volume(struct store_target *t, const struct store_target_spec *s, struct vh_job *j, struct vh_err *e)
+{
+	struct store_create c = {.name = t->name, .format = s->format, .bytes = s->bytes, .prealloc = s->prealloc,
+				 .options = s->options, .unfinished = 1};
+	g_autofree char *path = NULL, *full = NULL;
+	struct kvs k = {0};
+	unsigned more = s->open ? s->open->n : 0;
+	int ret = store_vol_create(t->pool, &c, j, e);
+
+	if (ret)
+		return ret;
+	t->made = 1;
+	k.v = g_new0(struct kv, more + 5);
+	if (s->path) {
+		full = g_build_filename(t->folder, t->name, NULL);
+		k.v[k.n++] = (struct kv){(char *)"path", full};
+	} else {
+		path = g_strdup_printf("%s/%s", t->pool->name, t->name);
+		k.v[k.n++] = (struct kv){(char *)"volume", path};
+	}
+	k.v[k.n++] = (struct kv){(char *)"format", t->format};
+	k.v[k.n++] = (struct kv){(char *)"on-error", (char *)"report"};
+	k.v[k.n++] = (struct kv){(char *)"cache", (char *)(s->direct ? "none" : "writeback")};
+	for (unsigned i = 0; i < more; i++)
+		k.v[k.n++] = s->open->v[i];
+	ret = disk_open(&k, s->holder, NULL, NULL, &t->disk, e);
+	g_free(k.v);
+	return ret;
+}
+
+int store_target_new(const struct store_target_spec *s, struct store_target **out, struct vh_job *j, struct vh_err *e)
+{
+	struct store_target *t = g_new0(struct store_target, 1);
+	int ret = 0;
+
+	t->file.fd = t->file.dir = -1;
+	t->format = g_strdup(s->format);
+	t->replace = s->replace;
+	if (s->path) {
+		t->folder = g_path_get_dirname(s->path);
+		t->name = g_path_get_basename(s->path);
+		t->label = g_strdup(s->path);
+		if (!s->replace && g_file_test(s->path, G_FILE_TEST_EXISTS)) {
+			err_remedy(e, "choose another name, or add --force");
+			ret = err_set(e, -EEXIST, "it exists already");
+		} else if (g_file_test(s->path, G_FILE_TEST_EXISTS) && !g_file_test(s->path, G_FILE_TEST_IS_REGULAR)) {
+			ret = err_set(e, -EEXIST, "it is no regular file; to write into it, use --no-create");
+		}
+		if (!ret)
+			ret = new_file(t, s, j, e);
+		if (ret == -EOPNOTSUPP && t->file.fd < 0 && (!e || !e->code)) {
+			if (s->replace && unlink(s->path) < 0 && errno != ENOENT)
+				ret = err_set(e, -errno, "%s", g_strerror(errno));
+			else if (!(ret = folder_pool(t, e)))
+				ret = new_volume(t, s, j, e);
+		}
+	} else {
+		t->pool = s->pool;
+		t->name = g_strdup(s->volume);
+		t->label = g_strdup_printf("%s/%s", s->pool->label, s->volume);
+		ret = new_volume(t, s, j, e);
+	}
+	if (ret) {
+		err_object(e, s->path ? "file %s" : "volume %s", t->label);
+		store_target_drop(t);
+		return ret;
+	}
+	*out = t;
+	return 0;
+}
+
+struct fmt_image *store_target_image(struct store_target *t)
+{
+	return t->image ? t->image : t->disk->image;
+}
+
+/* An image that is filled once has its end written when it is closed, which cannot fail: it is looked at. */
+static int reopens(struct store_target *t, struct vh_err *e)
+{
+	const struct vh_format_ops *ops;
+	struct fmt_spec fs = {.read_only = 1, .label = t->label};
+	struct fmt_image *image;
+	int ret = plug_format(t->format, &ops, e);
+
+	if (ret)
+		return ret;
+	ret = unnamed_volume(&t->file, t->label, 0, &fs.vol, e);
+	fs.ops = ops;
+	if (!ret)
+		ret = fmt_open(&fs, &image, e);
+	if (!ret)
+		fmt_close(image);
+	return ret;
+}
+
+int store_target_finish(struct store_target *t, struct vh_err *e)
+{
+	struct fmt_encoding enc = {0};
+	int ret = fmt_flush(store_target_image(t), e), once;
+
+	fmt_encoding(store_target_image(t), &enc, NULL);
+	once = enc.once;
+	if (t->image) {
+		fmt_close(t->image);
+		t->image = NULL;
+		if (!ret && once)
+			ret = reopens(t, e);
+		if (!ret)
+			ret = unnamed_publish(&t->file, t->name, t->replace, e);
+		/* The record beside it: without one it is a file like any other, whose format must be given. */
+		if (!ret && !folder_pool(t, NULL) && !name_check("volume", t->name, NULL))
+			store_format_set(t->pool, t->name, t->format, NULL);
+	} else {
+		disk_close(t->disk);
+		t->disk = NULL;
+		if (!ret)
+			ret = store_vol_finish(t->pool, t->name, t->format, e);
+		if (!ret)
+			t->made = 0;
+	}
+	if (ret)
+		err_object(e, t->folder ? "file %s" : "volume %s", t->label);
+	store_target_drop(t);
+	return ret;
+}
+
+void store_target_drop(struct store_target *t)
+{
+	if (!t)
+		return;
+	if (t->image)
+		fmt_close(t->image);
+	disk_close(t->disk);
+	if (t->made)
+		store_vol_remove(t->pool, t->name, NULL, NULL);
+	target_free(t);
+}
