@@ -194,7 +194,7 @@ static int run_delete(struct cmd_ctx *c, struct vh_err *e)
 	ret = store_vol_stat(v.pool, v.name, &st, e);
 	if (!ret) {
 		job_begin(&j, "deleting", c->quiet || c->json);
-		ret = store_vol_remove(v.pool, v.name, &j, e);
+		ret = store_vol_delete(v.pool, v.name, &j, e);
 		job_end(&j);
 	}
 	if (!ret)

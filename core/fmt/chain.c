@@ -168,8 +168,6 @@ static int resolve(struct fmt_layer *l, const struct fmt_spec *s, const struct v
 		return err_set(e, -EIO, "format %s names a file of unknown role %u", l->ops->name, ref->role);
 	if (backing && next->found)
 		return err_set(e, -EIO, "format %s names two backing images", l->ops->name);
-	if (!memchr(ref->name, 0, sizeof(ref->name)) || !memchr(ref->format, 0, sizeof(ref->format)))
-		return err_set(e, -EIO, "format %s names a file without an end", l->ops->name);
 	if (!s->resolve)
 		return err_set(e, -EACCES, "the image refers to another file, %s, and nothing here may open it", ref->name);
 	r = s->resolve(s->resolve_ctx, ref, backing || l->read_only, &vol, format, e);
@@ -195,36 +193,52 @@ static int resolve(struct fmt_layer *l, const struct fmt_spec *s, const struct v
 	return 0;
 }
 
-/* Asks for the further files of the image, and has them opened. */
-static int files_open(struct fmt_layer *l, const struct fmt_spec *s, struct blk_vol *vol, struct next *next, struct vh_err *e)
+int fmt_refs(struct blk_vol *vol, const struct vh_format_ops *ops, struct vh_ref **out, struct vh_err *e)
 {
 	struct vh_meta meta = {vol, 1};
 	struct vh_ref *refs = NULL;
 	uint32_t cap = 0;
-	int n = 0, r;
+	int n = 0;
 
-	while (l->ops->inspect) {
+	*out = NULL;
+	while (ops->inspect) {
 		for (uint32_t k = 0; k < cap; k++)
 			refs[k].size = sizeof(*refs);
-		n = l->ops->inspect(&meta, refs, cap, e);
+		n = ops->inspect(&meta, refs, cap, e);
 		if (n < 0) {
-			r = err_set(e, n, "cannot inspect the image");
-			goto out;
+			free(refs);
+			return err_set(e, n, "cannot inspect the image");
 		}
 		if ((uint32_t)n > FMT_MAX_REFS) {
-			r = err_set(e, -EFBIG, "the image consists of %d files", n);
-			goto out;
+			free(refs);
+			return err_set(e, -EFBIG, "the image consists of %d files", n);
 		}
 		if ((uint32_t)n <= cap)
 			break;
 		free(refs);
 		cap = (uint32_t)n;
 		refs = calloc(cap, sizeof(*refs));
-		if (!refs) {
-			r = err_set(e, -ENOMEM, "no memory for an image of %d files", n);
-			goto out;
-		}
+		if (!refs)
+			return err_set(e, -ENOMEM, "no memory for an image of %d files", n);
 	}
+	for (int k = 0; k < n; k++) {
+		if (memchr(refs[k].name, 0, sizeof(refs[k].name)) && memchr(refs[k].format, 0, sizeof(refs[k].format)))
+			continue;
+		free(refs);
+		return err_set(e, -EIO, "format %s names a file without an end", ops->name);
+	}
+	*out = refs;
+	return n;
+}
+
+/* Asks for the further files of the image, and has them opened. */
+static int files_open(struct fmt_layer *l, const struct fmt_spec *s, struct blk_vol *vol, struct next *next, struct vh_err *e)
+{
+	struct vh_ref *refs;
+	int n = fmt_refs(vol, l->ops, &refs, e), r;
+
+	if (n < 0)
+		return n;
 	r = volumes_alloc(l, (uint32_t)n + 1, e);
 	if (r < 0)
 		goto out;
@@ -232,8 +246,11 @@ static int files_open(struct fmt_layer *l, const struct fmt_spec *s, struct blk_
 	l->metas[0] = (struct vh_meta){vol, l->read_only};
 	l->meta_ptrs[0] = &l->metas[0];
 	l->nvols = 1;
+	if (s->resolve_layer)
+		s->resolve_layer(s->resolve_ctx, l->depth);
 	for (int k = 0; k < n && r >= 0; k++)
-		r = resolve(l, s, &refs[k], next, e);
+		if (!s->no_backing || refs[k].role != VH_REF_BACKING)
+			r = resolve(l, s, &refs[k], next, e);
 out:
 	free(refs);
 	return r < 0 ? r : 0;
@@ -269,7 +286,7 @@ static int layer_new(struct fmt_image *i, const struct fmt_spec *s, const struct
 static int layer_open(struct fmt_layer *l, const struct fmt_spec *s, struct vh_err *e)
 {
 	struct fmt_image *i = l->image;
-	struct vh_open o = {.size = sizeof(o), .n = l->nvols, .volumes = l->meta_ptrs, .flags = l->read_only ? VH_OPEN_RO : 0,
+	struct vh_open o = {.size = sizeof(o), .n = l->nvols, .volumes = l->meta_ptrs, .flags = (l->read_only ? VH_OPEN_RO : 0) | (s->repair && !l->depth ? VH_OPEN_REPAIR : 0),
 			    .host_caps = HOST_CAPS, .opts = l->depth ? NULL : s->opts};
 	int r;
 

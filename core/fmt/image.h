@@ -33,6 +33,11 @@ struct fmt_spec {
 	/* [any] Called when a policy stops the guest; the request is kept and run again by fmt_resume(). May be NULL. */
 	void (*stopped)(void *ctx, const char *label, int error);
 	void *stopped_ctx;
+	/* Before the references of the image at this depth of the chain (0: the top) are resolved: whose names they are. May be
+	 * NULL. */
+	void (*resolve_layer)(void *ctx, uint32_t depth);
+	int no_backing; /* the backing image is left alone: for calls that need no data (info, rebase) */
+	int repair;     /* opened even if it is damaged, for fmt_check() */
 };
 
 struct fmt_info {
@@ -106,8 +111,43 @@ void fmt_write_out(struct fmt_image *i); /* [any] begins to write what the host'
 /* Blocking access to a volume that is not open as an image, for calls of create(), inspect() and measure(). */
 struct vh_meta *fmt_meta_new(struct blk_vol *vol, int read_only); /* does not take the reference; NULL: no memory */
 void fmt_meta_free(struct vh_meta *m);
-/* Runs the format's check() on the drained image; -EOPNOTSUPP without one. [main] */
+/* Runs the format's check() on the drained image; -EOPNOTSUPP without one. repair: VH_CHECK_LEAK | VH_CHECK_CORRUPT. [main] */
 int fmt_check(struct fmt_image *i, int repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e);
+/*
+ * control.c: what the commands ask of a format. [main]. Each one drains the image, flushes it, makes the call and drops what
+ * was cached; guests' requests wait meanwhile. -EOPNOTSUPP with a text where the format has no such call.
+ */
+const char *fmt_format_name(const struct fmt_image *i); /* of the top image */
+const struct vh_format_ops *fmt_format_ops(const struct fmt_image *i);
+int fmt_describe(struct fmt_image *i, vh_describe_fn *fn, void *ctx, struct vh_err *e); /* nothing to tell: no error */
+int fmt_amend(struct fmt_image *i, const struct vh_opts *o, struct vh_job *j, struct vh_err *e);
+/* volume: the first one of the new backing image, or NULL. Afterwards the image is only good to be closed. */
+int fmt_set_backing(struct fmt_image *i, const char *name, const char *format, uint64_t bytes, struct blk_vol *volume,
+		    struct vh_err *e);
+int fmt_empty(struct fmt_image *i, struct vh_job *j, struct vh_err *e);
+int fmt_snapshot_create(struct fmt_image *i, const char *name, struct vh_err *e);
+int fmt_snapshot_list(struct fmt_image *i, vh_snapshot_fn *fn, void *ctx, struct vh_err *e); /* or fn's value */
+int fmt_snapshot_apply(struct fmt_image *i, const char *name, struct vh_job *j, struct vh_err *e); /* may change the size */
+int fmt_snapshot_remove(struct fmt_image *i, const char *name, struct vh_job *j, struct vh_err *e);
+
+/* One image of the chain; depth 0 is the top. The texts live as long as the image. */
+struct fmt_layer_info {
+	const char *label, *format;
+	uint64_t bytes, backing_bytes; /* of the disk; positions at or past backing_bytes never show the backing image */
+	uint64_t volume_bytes, end;    /* of its first volume, and what of it is in use (0: unknown) */
+	uint64_t caps;                 /* VH_FMT_* */
+	uint32_t unit, volumes;
+	struct blk_vol *volume;        /* the first, borrowed */
+};
+uint32_t fmt_layers(const struct fmt_image *i);
+int fmt_layer_get(const struct fmt_image *i, uint32_t depth, struct fmt_layer_info *out); /* -ENOENT */
+/* fmt_report of the image at one depth alone: what it leaves to its backing image comes as VH_EXT_BACKING. */
+int fmt_report_layer(struct fmt_image *i, uint32_t depth, uint64_t off, uint64_t len,
+		     int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
+		     struct vh_err *e);
+/* What the image in a volume refers to, without opening it: how many, *refs for free(). */
+int fmt_refs(struct blk_vol *vol, const struct vh_format_ops *ops, struct vh_ref **refs, struct vh_err *e);
+
 /* Counters for tests and `vhost vm stats`. */
 struct fmt_stats { uint64_t ops[6], bytes[6], errors, map_calls, commits, cache_hits, flushes; };
 void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out);

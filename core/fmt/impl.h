@@ -359,6 +359,7 @@ int layer_report(struct fmt_layer *l, struct vh_map *m); /* [main] a map call on
 int chain_flush(struct fmt_image *i, struct vh_err *e); /* [main] no queue is open */
 
 /* service.c */
+int image_outside(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_err *e); /* -EINVAL with a text */
 void service_close(struct fmt_image *i);
 
 /* meta.c */

@@ -96,7 +96,7 @@ static int blocking(struct fmt_image *i, uint16_t op, void *buf, uint64_t len, u
 	return r;
 }
 
-static int outside(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_err *e)
+int image_outside(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_err *e)
 {
 	uint64_t bytes = load_relaxed(&i->bytes);
 
@@ -108,7 +108,7 @@ static int outside(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_er
 
 int fmt_pread(struct fmt_image *i, void *buf, uint64_t len, uint64_t off, struct vh_err *e)
 {
-	int r = outside(i, len, off, e);
+	int r = image_outside(i, len, off, e);
 
 	if (r < 0)
 		return r;
@@ -119,7 +119,7 @@ int fmt_pread(struct fmt_image *i, void *buf, uint64_t len, uint64_t off, struct
 
 int fmt_pwrite(struct fmt_image *i, const void *buf, uint64_t len, uint64_t off, struct vh_err *e)
 {
-	int r = outside(i, len, off, e);
+	int r = image_outside(i, len, off, e);
 
 	if (r < 0)
 		return r;
@@ -137,62 +137,4 @@ int fmt_flush(struct fmt_image *i, struct vh_err *e)
 	if (i->flat)
 		return blk_flush(i->layers[0]->vols[i->flat_vol], e);
 	return blocking(i, VH_FLUSH, NULL, 0, 0, "flushing", e);
-}
-
-struct report_call {
-	struct meta_item item;
-	struct fmt_layer *l;
-	struct vh_map *m;
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	int done, result;
-};
-
-static void report_on_worker(struct meta_item *item)
-{
-	struct report_call *c = container_of(item, struct report_call, item);
-	int r = meta_map(c->l, c->m, 0);
-
-	pthread_mutex_lock(&c->lock);
-	c->result = r;
-	c->done = 1;
-	pthread_cond_signal(&c->cond);
-	pthread_mutex_unlock(&c->lock);
-}
-
-int layer_report(struct fmt_layer *l, struct vh_map *m)
-{
-	struct report_call c = {.item.fn = report_on_worker, .l = l, .m = m};
-
-	pthread_mutex_init(&c.lock, NULL);
-	pthread_cond_init(&c.cond, NULL);
-	meta_submit(&l->sched, &c.item, META_MAP);
-	pthread_mutex_lock(&c.lock);
-	while (!c.done)
-		pthread_cond_wait(&c.cond, &c.lock);
-	pthread_mutex_unlock(&c.lock);
-	pthread_mutex_destroy(&c.lock);
-	pthread_cond_destroy(&c.cond);
-	return c.result;
-}
-
-struct report {
-	int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr);
-	void *ctx;
-};
-
-static int report_one(void *ctx, const struct fmt_range *r)
-{
-	struct report *p = ctx;
-
-	return p->fn(p->ctx, r->off, r->len, r->type, r->depth, r->addr);
-}
-
-int fmt_report(struct fmt_image *i, uint64_t off, uint64_t len,
-	       int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
-	       struct vh_err *e)
-{
-	struct report p = {fn, ctx};
-
-	return fmt_walk(i, off, len, 0, report_one, &p, e);
 }

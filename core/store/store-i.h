@@ -26,21 +26,43 @@ void hostmeta_drop(const struct store_pool *p, const char *group);
 
 /* attach.c: a value beside a volume, wherever its pool keeps it; "" when there is none. */
 int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e);
+int vol_meta_read(struct store_pool *p, const char *volume, const char *key, char *buf, size_t cap, struct vh_err *e);
 int vol_meta_set(struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e);
 
-/* resolve.c: what an image refers to. Lives as long as the disk. */
+/* resolve.c: what an image refers to. Lives as long as the image: it holds the pools of folders that the chain leads to. */
 #define CHAIN_MAX 256
+#define PART_OF "part-of" /* beside a further file of an image: the image's name */
 struct resolver {
 	struct store_pool *pool;
 	const char *holder;
 	struct blk_config blk;
 	uint64_t attach_flags;
-	char *seen[CHAIN_MAX]; /* identities of the chain so far */
-	unsigned n;
-	int peek; /* takes no leases */
+	const char *const *allow; /* folders outside of the pool's where files may lie; NULL: none */
+	const char *const *held;  /* identities of volumes whose lease the caller has: they are attached without one */
+	int peek;                 /* takes no leases */
+	GHashTable *seen;         /* identities of the image and all that it refers to, so far */
+	GPtrArray *pools;         /* of other folders */
+	char *root, *dir, *next_dir; /* real paths: the pool's folder (NULL: it has none), the folders of the image whose
+				      * references are resolved and of its backing image */
+	unsigned images;
 };
 int resolver_init(struct resolver *r, struct store_pool *p, const char *volume, const char *holder, struct vh_err *e);
+/* For an image that is yet to be made: only its place is known. */
+void resolver_init_new(struct resolver *r, struct store_pool *p, const char *volume, const char *holder);
 void resolver_clear(struct resolver *r);
 fmt_resolve_fn resolver_open;
+void resolver_layer(void *ctx, uint32_t depth); /* fmt_spec.resolve_layer */
+/* Where the name leads, by the policy: the pool (the resolver's) and the volume in it (g_free). Opens nothing. */
+int resolver_find(struct resolver *r, const char *name, struct store_pool **pool, char **volume, struct vh_err *e);
+
+/* create.c: the backing image of one that is to be made; it stays open for the time. */
+struct backing {
+	struct resolver r;
+	struct fmt_image *image;
+	struct vh_meta *meta;
+	char format[32];
+};
+int backing_open(struct store_pool *p, const struct store_create *c, struct backing *b, struct vh_create *vc, struct vh_err *e);
+void backing_close(struct backing *b);
 
 #endif

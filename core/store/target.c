@@ -13,7 +13,9 @@ struct store_target {
 	int own_pool;
 	char *folder, *name, *label, *format;
 	struct fmt_image *image; /* of the file; else: */
-	struct disk *disk;
+	struct store_image *named;
+	struct resolver resolver;
+	char *holder;
 	int made, replace;
 };
 
@@ -22,6 +24,8 @@ static void target_free(struct store_target *t)
 	unnamed_close(&t->file);
 	if (t->own_pool)
 		store_pool_close(t->pool);
+	resolver_clear(&t->resolver);
+	g_free(t->holder);
 	g_free(t->folder);
 	g_free(t->name);
 	g_free(t->label);
@@ -45,7 +49,11 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 		      const struct vh_opts *create, const struct vh_opts *open, struct vh_job *j, struct vh_err *e)
 {
 	struct vh_create vc = {.size = sizeof(vc), .prealloc = s->prealloc, .bytes = s->bytes, .opts = create, .name = t->name};
-	struct fmt_spec fs = {.ops = ops, .opts = open, .label = t->label};
+	struct store_create c = {.name = t->name, .format = s->format, .bytes = s->bytes, .backing = s->backing,
+				 .backing_format = s->backing_format, .allow = s->allow};
+	struct fmt_spec fs = {.ops = ops, .opts = open, .label = t->label, .resolve = resolver_open,
+			      .resolve_layer = resolver_layer, .resolve_ctx = &t->resolver};
+	struct backing b = {0};
 	uint64_t required = 0, full = 0, want;
 	struct blk_vol *v;
 	struct vh_meta *m;
@@ -53,7 +61,11 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 
 	if (ret)
 		return ret;
-	if (ops->measure)
+	if (s->backing)
+		ret = folder_pool(t, e);
+	if (!ret && s->backing)
+		ret = backing_open(t->pool, &c, &b, &vc, e);
+	if (!ret && ops->measure)
 		ret = ops->measure(&vc, 0, &required, &full, e);
 	want = !strcmp(ops->name, "raw") ? s->bytes : s->prealloc ? full : 0;
 	if (!ret && want)
@@ -64,6 +76,7 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 	if (!ret)
 		ret = m ? ops->create(&vc, j, e) : -ENOMEM;
 	fmt_meta_free(m);
+	backing_close(&b);
 	if (ret > 0)
 		ret = -EPROTO;
 	if (ret) {
@@ -72,6 +85,13 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 		return ret;
 	}
 	fs.vol = v;
+	if (s->backing) {
+		resolver_init_new(&t->resolver, t->pool, t->name, t->holder);
+		t->resolver.attach_flags = VH_ATTACH_BUFFERED;
+		t->resolver.allow = s->allow;
+	} else {
+		fs.resolve = NULL;
+	}
 	return fmt_open(&fs, &t->image, e);
 }
 
@@ -87,14 +107,13 @@ static int new_file(struct store_target *t, const struct store_target_spec *s, s
 		return ret;
 	if (!ops->create)
 		return err_set(e, -EOPNOTSUPP, "images of format %s cannot be made", s->format);
+	if (s->backing && !(ops->caps & VH_FMT_BACKING))
+		return err_usage(e, "images of format %s have no backing image", s->format);
 	kvs_with_prefix(s->options ? s->options : &empty, "format.", &given);
 	ret = optset_parse(ops->create_options, &given, s->format, &create, e);
 	g_free(given.v);
-	memset(&given, 0, sizeof(given));
-	kvs_with_prefix(s->open ? s->open : &empty, "format.", &given);
 	if (!ret)
-		ret = optset_parse(ops->open_options, &given, s->format, &open, e);
-	g_free(given.v);
+		ret = optset_parse(ops->open_options, s->open ? s->open : &empty, s->format, &open, e);
 	vc.opts = optset_get(create);
 	if (!ret && ops->create_refs && ops->create_refs(&vc, NULL, 0, NULL) > 0)
 		ret = -EOPNOTSUPP; /* several files: with names, and the mark */
@@ -115,31 +134,16 @@ static int new_file(struct store_target *t, const struct store_target_spec *s, s
 static int new_volume(struct store_target *t, const struct store_target_spec *s, struct vh_job *j, struct vh_err *e)
 {
 	struct store_create c = {.name = t->name, .format = s->format, .bytes = s->bytes, .prealloc = s->prealloc,
-				 .options = s->options, .unfinished = 1};
-	g_autofree char *path = NULL, *full = NULL;
-	struct kvs k = {0};
-	unsigned more = s->open ? s->open->n : 0;
+				 .options = s->options, .unfinished = 1, .backing = s->backing,
+				 .backing_format = s->backing_format, .allow = s->allow};
+	struct store_image_spec is = {.pool = t->pool, .volume = t->name, .format = s->format, .options = s->open,
+				      .holder = s->holder, .mode = VH_ATTACH_RW_EXCL, .allow = s->allow};
 	int ret = store_vol_create(t->pool, &c, j, e);
 
 	if (ret)
 		return ret;
 	t->made = 1;
-	k.v = g_new0(struct kv, more + 5);
-	if (s->path) {
-		full = g_build_filename(t->folder, t->name, NULL);
-		k.v[k.n++] = (struct kv){(char *)"path", full};
-	} else {
-		path = g_strdup_printf("%s/%s", t->pool->name, t->name);
-		k.v[k.n++] = (struct kv){(char *)"volume", path};
-	}
-	k.v[k.n++] = (struct kv){(char *)"format", t->format};
-	k.v[k.n++] = (struct kv){(char *)"on-error", (char *)"report"};
-	k.v[k.n++] = (struct kv){(char *)"cache", (char *)(s->direct ? "none" : "writeback")};
-	for (unsigned i = 0; i < more; i++)
-		k.v[k.n++] = s->open->v[i];
-	ret = disk_open(&k, s->holder, NULL, NULL, &t->disk, e);
-	g_free(k.v);
-	return ret;
+	return store_image_open(&is, &t->named, e);
 }
 
 int store_target_new(const struct store_target_spec *s, struct store_target **out, struct vh_job *j, struct vh_err *e)
@@ -149,6 +153,7 @@ int store_target_new(const struct store_target_spec *s, struct store_target **ou
 
 	t->file.fd = t->file.dir = -1;
 	t->format = g_strdup(s->format);
+	t->holder = g_strdup(s->holder);
 	t->replace = s->replace;
 	if (s->path) {
 		t->folder = g_path_get_dirname(s->path);
@@ -185,7 +190,7 @@ int store_target_new(const struct store_target_spec *s, struct store_target **ou
 
 struct fmt_image *store_target_image(struct store_target *t)
 {
-	return t->image ? t->image : t->disk->image;
+	return t->image ? t->image : store_image_fmt(t->named);
 }
 
 /* An image that is filled once has its end written when it is closed, which cannot fail: it is looked at. */
@@ -225,8 +230,8 @@ int store_target_finish(struct store_target *t, struct vh_err *e)
 		if (!ret && !folder_pool(t, NULL) && !name_check("volume", t->name, NULL))
 			store_format_set(t->pool, t->name, t->format, NULL);
 	} else {
-		disk_close(t->disk);
-		t->disk = NULL;
+		store_image_close(t->named);
+		t->named = NULL;
 		if (!ret)
 			ret = store_vol_finish(t->pool, t->name, t->format, e);
 		if (!ret)
@@ -244,8 +249,8 @@ void store_target_drop(struct store_target *t)
 		return;
 	if (t->image)
 		fmt_close(t->image);
-	disk_close(t->disk);
+	store_image_close(t->named);
 	if (t->made)
-		store_vol_remove(t->pool, t->name, NULL, NULL);
+		store_vol_abandon(t->pool, t->name, t->format);
 	target_free(t);
 }

@@ -217,6 +217,8 @@ struct vh_format_ops {
 	/* [main] Jobs; the image is drained where there is one. Absent: -EOPNOTSUPP. */
 	int (*create)(struct vh_create *c, struct vh_job *j, struct vh_err *e);
 	int (*resize)(void *img, uint64_t bytes, struct vh_job *j, struct vh_err *e);
+	/* repair: which findings to mend: 0 none, VH_CHECK_LEAK, or VH_CHECK_LEAK | VH_CHECK_CORRUPT. What was mended is told as
+	 * VH_CHECK_FIXED as well. */
 	int (*check)(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e);
 	/* Bytes needed for a disk of c->bytes: *required when `used` of them hold data, *full when all do. */
 	int (*measure)(const struct vh_create *c, uint64_t used, uint64_t *required, uint64_t *full, struct vh_err *e);
