@@ -309,62 +309,29 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 	return n < 0 ? n : finish(p, c->name, parts, n, e);
 }
 
-int backing_open(struct store_pool *p, const struct store_create *c, struct backing *b, struct vh_create *vc,
-		 struct vh_err *e)
+static int backing_for(struct store_pool *p, const struct store_create *c, struct backing *b, struct vh_create *vc,
+		       struct vh_err *e)
 {
-	struct fmt_spec f = {.read_only = 1, .resolve = resolver_open, .resolve_layer = resolver_layer, .resolve_ctx = &b->r};
-	struct vh_ref ref = {.size = sizeof(ref), .role = VH_REF_BACKING};
-	struct fmt_layer_info top;
 	int ret;
 
 	vc->backing = c->backing;
 	vc->backing_format = c->backing_format;
-	if (c->backing_blind) {
-		if (!c->backing_format)
-			return err_usage(e, "the format of a backing image that is not opened must be given");
-		if (!c->bytes)
-			return err_usage(e, "the size must be given when the backing image is not opened");
-		vc->backing_bytes = c->bytes;
+	vc->backing_bytes = c->bytes;
+	if (c->backing_blind && !c->backing_format)
+		return err_usage(e, "the format of a backing image that is not opened must be given");
+	if (c->backing_blind && !c->bytes)
+		return err_usage(e, "the size must be given when the backing image is not opened");
+	if (c->backing_blind)
 		return 0;
-	}
-	resolver_init_new(&b->r, p, c->name, "vhost create");
-	b->r.attach_flags = VH_ATTACH_BUFFERED;
-	b->r.allow = c->allow;
-	if (g_strlcpy(ref.name, c->backing, sizeof(ref.name)) >= sizeof(ref.name))
-		return err_set(e, -ENAMETOOLONG, "the backing image's name has more than %zu bytes", sizeof(ref.name) - 1);
-	if (c->backing_format && g_strlcpy(ref.format, c->backing_format, sizeof(ref.format)) >= sizeof(ref.format))
-		return err_usage(e, "'%s' is no name of a format", c->backing_format);
-	ret = resolver_open(&b->r, &ref, 1, &f.vol, b->format, e);
-	if (ret) {
-		if (ret == -EINVAL && !c->backing_format)
-			err_remedy(e, "add --backing-format FORMAT");
-		return ret;
-	}
-	resolver_layer(&b->r, 1);
-	ret = plug_format(b->format, &f.ops, e);
+	ret = backing_open(b, p, c->name, 0, c->backing, c->backing_format, c->allow, 0, e);
 	if (ret)
-		blk_vol_put(f.vol);
-	else
-		ret = fmt_open(&f, &b->image, e);
-	if (ret) {
-		b->image = NULL;
-		return err_context(e, "the backing image %s", c->backing);
-	}
-	fmt_layer_get(b->image, 0, &top);
-	b->meta = fmt_meta_new(top.volume, 1);
+		return ret;
 	vc->backing_format = b->format;
 	vc->backing_volume = b->meta;
-	vc->backing_bytes = top.bytes;
+	vc->backing_bytes = b->bytes;
 	if (!vc->bytes)
-		vc->bytes = top.bytes;
-	return b->meta ? 0 : -ENOMEM;
-}
-
-void backing_close(struct backing *b)
-{
-	fmt_meta_free(b->meta);
-	fmt_close(b->image);
-	resolver_clear(&b->r);
+		vc->bytes = b->bytes;
+	return 0;
 }
 
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e)
@@ -412,7 +379,7 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 		if (c->backing && !(ops->caps & VH_FMT_BACKING))
 			ret = err_usage(e, "images of format %s have no backing image", c->format);
 		if (!ret && c->backing)
-			ret = backing_open(p, c, &b, &vc, e);
+			ret = backing_for(p, c, &b, &vc, e);
 		if (!ret)
 			ret = there ? same_image(p, c, ops, &vc, e) : create_formatted(p, c, ops, &vc, &pool_options, j, e);
 		backing_close(&b);

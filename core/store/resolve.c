@@ -291,8 +291,9 @@ int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk
 	g_strlcpy(name, ref->name, sizeof(name));
 	g_strlcpy(want, ref->format, sizeof(want));
 	ret = resolver_find(r, name, &p, &volume, e);
-	if (!ret)
-		ret = seen_add(r, p, volume, image, e);
+	if (ret)
+		return ret; /* the name is told already */
+	ret = seen_add(r, p, volume, image, e);
 	if (!ret && image)
 		ret = format_of(p, volume, want, format, e);
 	else if (!ret)

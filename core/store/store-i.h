@@ -55,14 +55,23 @@ void resolver_layer(void *ctx, uint32_t depth); /* fmt_spec.resolve_layer */
 /* Where the name leads, by the policy: the pool (the resolver's) and the volume in it (g_free). Opens nothing. */
 int resolver_find(struct resolver *r, const char *name, struct store_pool **pool, char **volume, struct vh_err *e);
 
-/* create.c: the backing image of one that is to be made; it stays open for the time. */
+/* backing.c: a backing image by the name that an image has, or is to have, for it; it stays open, and leased for reading. */
 struct backing {
 	struct resolver r;
 	struct fmt_image *image;
-	struct vh_meta *meta;
+	struct blk_vol *volume; /* its first, borrowed */
+	struct vh_meta *meta;   /* of that one */
+	uint64_t bytes;
 	char format[32];
 };
-int backing_open(struct store_pool *p, const struct store_create *c, struct backing *b, struct vh_create *vc, struct vh_err *e);
+/* `volume`: the image that has it; there: it exists (and must not be in the chain). alone: without what is below it. */
+int backing_open(struct backing *b, struct store_pool *p, const char *volume, int there, const char *name, const char *format,
+		 const char *const *allow, int alone, struct vh_err *e);
 void backing_close(struct backing *b);
+
+/* rebase.c: the longest run of one kind at off; alone: of the top image itself. NULL and past the end: zeros. */
+struct run { uint64_t end; uint32_t type; };
+int run_at(struct fmt_image *i, int alone, uint64_t off, uint64_t end, struct run *r, struct vh_err *e);
+int read_or_zeros(struct fmt_image *i, char *buf, uint64_t len, uint64_t off, struct vh_err *e);
 
 #endif

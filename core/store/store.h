@@ -102,6 +102,30 @@ struct store_image;
 int store_image_open(const struct store_image_spec *s, struct store_image **out, struct vh_err *e);
 struct fmt_image *store_image_fmt(struct store_image *i);
 void store_image_close(struct store_image *i); /* what fails then is logged: fmt_flush() before it tells */
+/*
+ * Changing the backing image. Safe: what reads otherwise through the new one (NULL: none) is copied into the image first, so
+ * that its contents stay; it may be cut short at any point and run again. unsafe: only the name changes.
+ */
+struct store_rebase {
+	struct store_pool *pool;
+	const char *volume, *format, *backing, *backing_format;
+	const struct kvs *options;
+	const char *const *allow;
+	int unsafe;
+};
+int store_rebase(const struct store_rebase *s, uint64_t *copied, struct vh_job *j, struct vh_err *e);
+/*
+ * Writes what an image has of its own into its backing image, which grows where it is shorter, and then empties the image
+ * unless `keep` (*emptied: 0 when its format cannot). It may be cut short at any point and run again.
+ */
+struct store_commit {
+	struct store_pool *pool;
+	const char *volume, *format;
+	const struct kvs *options;
+	const char *const *allow;
+	int keep;
+};
+int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, struct vh_job *j, struct vh_err *e);
 /* What the image in a volume refers to, by its format's word, without opening any of it: how many, *refs for free(). */
 int store_image_refs(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e);
 

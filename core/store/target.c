@@ -49,8 +49,6 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 		      const struct vh_opts *create, const struct vh_opts *open, struct vh_job *j, struct vh_err *e)
 {
 	struct vh_create vc = {.size = sizeof(vc), .prealloc = s->prealloc, .bytes = s->bytes, .opts = create, .name = t->name};
-	struct store_create c = {.name = t->name, .format = s->format, .bytes = s->bytes, .backing = s->backing,
-				 .backing_format = s->backing_format, .allow = s->allow};
 	struct fmt_spec fs = {.ops = ops, .opts = open, .label = t->label, .resolve = resolver_open,
 			      .resolve_layer = resolver_layer, .resolve_ctx = &t->resolver};
 	struct backing b = {0};
@@ -64,7 +62,13 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 	if (s->backing)
 		ret = folder_pool(t, e);
 	if (!ret && s->backing)
-		ret = backing_open(t->pool, &c, &b, &vc, e);
+		ret = backing_open(&b, t->pool, t->name, 0, s->backing, s->backing_format, s->allow, 0, e);
+	if (!ret && s->backing) {
+		vc.backing = s->backing;
+		vc.backing_format = b.format;
+		vc.backing_volume = b.meta;
+		vc.backing_bytes = b.bytes;
+	}
 	if (!ret && ops->measure)
 		ret = ops->measure(&vc, 0, &required, &full, e);
 	want = !strcmp(ops->name, "raw") ? s->bytes : s->prealloc ? full : 0;
