@@ -76,6 +76,7 @@ struct cv {
 	struct piece *free;
 	unsigned nfree;
 	int error; /* the first */
+	int stop;  /* atomic: no more pieces: what was looked for is found */
 	struct vh_err err;
 	int share; /* atomic: 0 not known, 1 works, -1 does not */
 	uint64_t done, unwritten;
@@ -98,6 +99,7 @@ struct cv {
 void cv_fail(struct cv *cv, int code, const char *what, const char *name, uint64_t pos); /* [any] the first counts */
 void cv_fail_err(struct cv *cv, struct vh_err *e); /* [any] takes it over */
 int cv_failed(struct cv *cv);
+void cv_differs(struct cv *cv, uint64_t at); /* [any] comparing */
 void piece_end(struct piece *p); /* [any] */
 void cv_account(struct cv *cv, uint64_t *counter, uint64_t n); /* [any] */
 

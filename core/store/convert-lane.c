@@ -134,10 +134,32 @@ static void part_write(struct piece *p)
 		next_part(p);
 }
 
+static void part_compare(struct piece *p)
+{
+	static const uint8_t zeros[4096];
+	uint64_t off = p->cv->c->src_off + p->pos + p->cur;
+
+	for (uint64_t at = 0; at < p->n; at += sizeof(zeros)) {
+		uint64_t n = MIN(sizeof(zeros), p->n - at), k = 0;
+		const uint8_t *b = p->cv->c->dst ? p->aux + at : zeros;
+
+		if (!memcmp(p->buf + at, b, n))
+			continue;
+		while (p->buf[at + k] == b[k])
+			k++;
+		cv_differs(p->cv, off + at + k);
+		break;
+	}
+	cv_account(p->cv, &p->cv->c->same, p->n);
+	next_part(p);
+}
+
 static void part_filled(struct piece *p)
 {
 	p->at = 0;
-	if (p->cv->ordered)
+	if (p->cv->c->compare)
+		part_compare(p);
+	else if (p->cv->ordered)
 		order_piece(p);
 	else
 		part_write(p);
@@ -159,7 +181,7 @@ static void part_read(struct piece *p)
 {
 	struct convert *c = p->cv->c;
 
-	if (c->differs)
+	if (c->differs && c->dst)
 		submit(p, p->lane->dst, &p->out[0], VH_READ, p->aux, c->dst_off + p->pos + p->cur, p->n, below_read);
 	else
 		part_filled(p);

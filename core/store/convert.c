@@ -49,6 +49,15 @@ void cv_fail_err(struct cv *cv, struct vh_err *e)
 	pthread_mutex_unlock(&cv->lock);
 }
 
+void cv_differs(struct cv *cv, uint64_t at)
+{
+	pthread_mutex_lock(&cv->lock);
+	cv->c->mismatch = MIN(cv->c->mismatch, at);
+	cv->stop = 1;
+	pthread_cond_broadcast(&cv->cond);
+	pthread_mutex_unlock(&cv->lock);
+}
+
 static void write_out(struct work *w)
 {
 	struct cv *cv = (struct cv *)((char *)w - offsetof(struct cv, write_out));
@@ -99,7 +108,7 @@ static struct piece *take(struct cv *cv)
 	struct piece *p = NULL;
 
 	pthread_mutex_lock(&cv->lock);
-	while (!cv->error && !p) {
+	while (!cv->error && !cv->stop && !p) {
 		struct timespec until;
 
 		if (job_cancelled(cv->job)) {
@@ -190,7 +199,7 @@ static int data_out(struct cv *cv)
 /* Pieces end at multiples of their size in the target; what is close together there goes as one. */
 static int add_data(struct cv *cv, uint64_t pos, uint64_t len)
 {
-	int join = cv->c->fresh || cv->unit;
+	int join = cv->c->fresh || cv->unit || cv->c->compare;
 
 	while (len) {
 		uint64_t at = cv->c->dst_off + pos, window = at - at % cv->piece_bytes;
@@ -295,7 +304,7 @@ static int diff_one(void *ctx, const struct fmt_range *r)
 		cv_account(cv, &cv->c->same, r->len);
 		return 0;
 	}
-	if (a->type == VH_EXT_ZERO && !cv->unit)
+	if (a->type == VH_EXT_ZERO && !cv->unit && !cv->c->compare)
 		return add_zeros(cv, pos, r->len);
 	return add_data(cv, pos, r->len);
 }
@@ -306,7 +315,7 @@ static int walk_one(void *ctx, const struct fmt_range *r)
 	struct convert *c = cv->c;
 	uint64_t pos = r->off - c->src_off;
 
-	if (c->differs) {
+	if (c->differs && c->dst) {
 		struct diff d = {cv, r, pos};
 
 		return fmt_walk(c->dst, c->dst_off + pos, r->len, 1, diff_one, &d, &cv->walk_err);
@@ -387,7 +396,7 @@ static void plan(struct cv *cv)
 
 	if (c->dst)
 		fmt_units(c->dst, &unit, &sub);
-	cv->ordered = c->compress || !c->dst;
+	cv->ordered = c->compress || (!c->dst && !c->compare);
 	cv->piece_bytes = PIECE_BYTES;
 	if (c->compress) {
 		cv->unit = unit;
@@ -481,6 +490,9 @@ static int check(struct convert *c, struct vh_err *e)
 	if (!c->dst)
 		return 0;
 	fmt_get_info(c->dst, &b);
+	if (c->compare)
+		return c->dst_off > b.bytes || c->bytes > b.bytes - c->dst_off ?
+			       err_set(e, -EINVAL, "%s ends before what is to be compared does", c->dst_name) : 0;
 	if (c->dst_off > b.bytes || c->bytes > b.bytes - c->dst_off) {
 		err_remedy(e, "make the target larger");
 		return err_set(e, -ENOSPC, "%s has %llu bytes, and %llu are to be copied", c->dst_name,
@@ -501,6 +513,7 @@ int convert_run(struct convert *c, struct vh_job *j, struct vh_err *e)
 	struct cv *cv;
 	int ret = check(c, e);
 
+	c->mismatch = CONVERT_ALL;
 	c->written = c->shared = c->zero = c->same = c->got = 0;
 	if (ret || !c->bytes)
 		return ret;
@@ -520,7 +533,7 @@ int convert_run(struct convert *c, struct vh_job *j, struct vh_err *e)
 			walk_pipe(cv);
 		if (ret < 0)
 			cv_fail_err(cv, &cv->walk_err);
-		if (!cv_failed(cv))
+		if (!cv_failed(cv) && !cv->stop)
 			data_out(cv);
 		wait_all(cv);
 		order_finish(cv);

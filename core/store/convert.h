@@ -24,6 +24,8 @@ struct convert {
 	uint64_t grain; /* runs of zeros of at least this many bytes are not written; 0: what suits the target; CONVERT_ALL: none */
 	unsigned parallel; /* requests in flight; 0: what suits the host */
 	uint64_t rate;     /* bytes a second; 0: no limit */
+	int compare;       /* writes nothing: looks whether they are the same (dst NULL: whether all is zeros) */
+	uint64_t mismatch; /* out: the first byte that differs, CONVERT_ALL: none */
 	/* Out: bytes of the disk. shared: by reflink. zero: known or found to be zeros. same: as in the backing image. got: what
 	 * came from the pipe. */
 	uint64_t written, shared, zero, same, got;
@@ -53,6 +55,9 @@ struct bench {
 	uint64_t errors;
 };
 int bench_run(struct bench *b, struct vh_job *j, struct vh_err *e); /* [main] */
+
+/* Bytes of the disk that are not known to be zeros, in whole units of the target. */
+int measure_used(struct fmt_image *i, uint64_t unit, uint64_t *used, struct vh_err *e); /* [main] */
 
 /* zero.c: whether n bytes are all zero, and the run at the beginning of [p, p+n): its length, in whole grains but for the
  * end, and in *zero what it is. */

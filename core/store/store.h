@@ -169,6 +169,8 @@ struct store_target_spec {
 int store_target_new(const struct store_target_spec *s, struct store_target **out, struct vh_job *j, struct vh_err *e);
 struct fmt_image *store_target_image(struct store_target *t);
 int store_target_finish(struct store_target *t, struct vh_err *e); /* durable, then it has its name; frees t, also on failure */
+/* Instead of a name: its bytes to a file descriptor. Frees t. Only of a file. */
+int store_target_send(struct store_target *t, int fd, struct vh_err *e);
 void store_target_drop(struct store_target *t);                    /* nothing stays */
 
 #endif

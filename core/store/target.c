@@ -216,6 +216,48 @@ static int reopens(struct store_target *t, struct vh_err *e)
 	return ret;
 }
 
+static int send_file(int from, int to, struct vh_err *e)
+{
+	off_t at = 0;
+
+	for (;;) {
+		char buf[65536], *p = buf;
+		ssize_t n = pread(from, buf, sizeof(buf), at), w;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_set(e, -errno, "reading: %s", g_strerror(errno));
+		if (!n)
+			return 0;
+		at += n;
+		for (; n; n -= w, p += w) {
+			w = write(to, p, (size_t)n);
+			if (w < 0 && errno != EINTR)
+				return err_set(e, -errno, "writing: %s", g_strerror(errno));
+			w = MAX(w, 0);
+		}
+	}
+}
+
+int store_target_send(struct store_target *t, int fd, struct vh_err *e)
+{
+	int ret;
+
+	if (!t->image) {
+		store_target_drop(t);
+		err_remedy(e, "choose a folder for temporary files (TMPDIR) that has O_TMPFILE, or another format");
+		return err_set(e, -EOPNOTSUPP, "an image of several files, or of a file with a name, does not go into a pipe");
+	}
+	ret = fmt_flush(t->image, e);
+	fmt_close(t->image);
+	t->image = NULL;
+	if (!ret)
+		ret = send_file(t->file.fd, fd, e);
+	store_target_drop(t);
+	return ret;
+}
+
 int store_target_finish(struct store_target *t, struct vh_err *e)
 {
 	struct fmt_encoding enc = {0};
