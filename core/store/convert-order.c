@@ -149,7 +149,7 @@ int order_finish(struct cv *cv)
 {
 	struct convert *c = cv->c;
 
-	if (c->dst || cv_failed(cv))
+	if (c->dst || c->compare || cv_failed(cv))
 		return 0;
 	if (!cv->out_seek)
 		return write_zeros(cv, c->bytes);
