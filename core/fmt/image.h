@@ -142,7 +142,8 @@ struct fmt_layer_info {
 };
 uint32_t fmt_layers(const struct fmt_image *i);
 int fmt_layer_get(const struct fmt_image *i, uint32_t depth, struct fmt_layer_info *out); /* -ENOENT */
-/* fmt_report of the image at one depth alone: what it leaves to its backing image comes as VH_EXT_BACKING. */
+/* fmt_report of the image at one depth alone: what it leaves to its backing image comes as VH_EXT_BACKING. In the place of the
+ * depth fn gets 1 where the format says that this image decides what is here. */
 int fmt_report_layer(struct fmt_image *i, uint32_t depth, uint64_t off, uint64_t len,
 		     int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
 		     struct vh_err *e);

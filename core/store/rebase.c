@@ -17,6 +17,7 @@ static int first_run(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint3
 
 	r->end = off + len;
 	r->type = type;
+	r->own = depth;
 	return 1;
 }
 
@@ -30,7 +31,7 @@ int run_at(struct fmt_image *i, int alone, uint64_t off, uint64_t end, struct ru
 		fmt_layer_get(i, 0, &top);
 	bytes = top.bytes;
 	if (off >= bytes) { /* past the end, or no image at all */
-		*r = (struct run){end, VH_EXT_ZERO};
+		*r = (struct run){end, VH_EXT_ZERO, 0};
 		return 0;
 	}
 	end = MIN(end, bytes);
@@ -57,7 +58,7 @@ static int all_zero(const char *p, uint64_t n)
 
 struct rebase {
 	struct fmt_image *top, *below; /* below: the new backing image, or NULL */
-	uint64_t unit, copied;
+	uint64_t unit, backing_bytes, copied; /* backing_bytes: of the old one */
 	char *old, *new;
 };
 
@@ -73,8 +74,11 @@ static int keep_piece(struct rebase *b, uint64_t off, uint64_t len, struct vh_er
 		n = MIN(b->unit - (off + at) % b->unit, len - at);
 		if (!memcmp(b->old + at, b->new + at, n))
 			continue;
-		ret = all_zero(b->old + at, n) ? fmt_pzero(b->top, n, off + at, e) :
-						 fmt_pwrite(b->top, b->old + at, n, off + at, e);
+		/* Where nothing is below yet, a format may take zeros for done when nothing is there; the new image would show. */
+		if (all_zero(b->old + at, n) && off + at + n <= b->backing_bytes)
+			ret = fmt_pzero(b->top, n, off + at, e);
+		else
+			ret = fmt_pwrite(b->top, b->old + at, n, off + at, e);
 		b->copied += n;
 	}
 	return ret;
@@ -88,16 +92,18 @@ static int keep_contents(struct rebase *b, struct vh_job *j, struct vh_err *e)
 	int ret = 0;
 
 	fmt_layer_get(b->top, 0, &top);
+	b->backing_bytes = top.backing_bytes;
 	b->unit = MIN(MAX(top.unit, 4096u), PIECE);
 	for (; off < top.bytes && !ret; off = next) {
 		job_progress(j, off, top.bytes);
 		if (job_cancelled(j))
 			return err_set(e, -ECANCELED, "cancelled; the backing image is the old one still");
 		if (off >= own.end)
-			ret = run_at(b->top, 1, off, top.bytes, &own, e);
+			ret = run_at(b->top, 1, off, off < top.backing_bytes ? MIN(top.backing_bytes, top.bytes) : top.bytes, &own, e);
 		next = own.end;
-		/* Zeros may be there only because the old backing image ends before them. */
-		if (ret || (own.type != VH_EXT_BACKING && own.type != VH_EXT_ZERO))
+		/* Behind the end of the old backing image zeros may be nobody's, whatever the format says. */
+		if (ret || (own.type != VH_EXT_BACKING && own.type != VH_EXT_ZERO) ||
+		    (own.type == VH_EXT_ZERO && own.own && off < top.backing_bytes))
 			continue;
 		if (off >= old.end)
 			ret = run_at(b->top, 0, off, own.end, &old, e);

@@ -69,8 +69,9 @@ int backing_open(struct backing *b, struct store_pool *p, const char *volume, in
 		 const char *const *allow, int alone, struct vh_err *e);
 void backing_close(struct backing *b);
 
-/* rebase.c: the longest run of one kind at off; alone: of the top image itself. NULL and past the end: zeros. */
-struct run { uint64_t end; uint32_t type; };
+/* rebase.c: the longest run of one kind at off; alone: of the top image itself, own: it decides what is here. NULL and past the
+ * end: zeros. */
+struct run { uint64_t end; uint32_t type, own; };
 int run_at(struct fmt_image *i, int alone, uint64_t off, uint64_t end, struct run *r, struct vh_err *e);
 int read_or_zeros(struct fmt_image *i, char *buf, uint64_t len, uint64_t off, struct vh_err *e);
 
