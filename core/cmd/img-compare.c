@@ -9,7 +9,7 @@
 #include "store/convert.h"
 
 #define DIFFERENT 1 /* exit statuses of compare are qemu-img's: 0 the same, 1 different, above that a failure */
-#define FAILED 4
+#define FAILED ((enum exit_status)4)
 
 const struct vh_opt *const img_compare_options[] = {
 	CMD_OPT("format", VH_OPT_STR, "The first image's format, where none is recorded"),
@@ -89,7 +89,7 @@ int img_run_compare(struct cmd_ctx *c, struct vh_err *e)
 	store_image_close(b);
 	cmd_volume_close(&va);
 	cmd_volume_close(&vb);
-	if (ret && e && (!e->status || e->status == 1))
+	if (ret && e && err_exit_status(e) == DIFFERENT)
 		err_status(e, FAILED);
 	return ret ? ret : cmp.what ? DIFFERENT : 0;
 }

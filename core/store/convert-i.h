@@ -87,7 +87,7 @@ struct cv {
 	int storing;
 
 	/* the walker's */
-	uint64_t lo, hi, window; /* data gathered */
+	uint64_t lo, hi, window, gathered; /* data that becomes the next piece, and how much of it is */
 	uint64_t started;        /* ns, for the rate */
 	uint64_t passed;
 	struct vh_err walk_err;

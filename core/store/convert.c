@@ -87,7 +87,7 @@ void cv_account(struct cv *cv, uint64_t *counter, uint64_t n)
 	pthread_mutex_unlock(&cv->lock);
 	if (start)
 		worker_submit(cv->pool, &cv->write_out);
-	job_progress(cv->job, cv->done, cv->c->bytes);
+	job_progress(cv->job, (int64_t)cv->done < 0 ? 0 : cv->done, cv->c->bytes);
 }
 
 void piece_end(struct piece *p)
@@ -189,6 +189,9 @@ static int data_out(struct cv *cv)
 		lo -= lo % cv->unit;
 		hi = MIN((hi + cv->unit - 1) / cv->unit * cv->unit, cv->c->bytes);
 	}
+	/* What lies between has been counted, or will be, for what it is; the piece counts it once more. */
+	cv_account(cv, cv->c->differs ? &cv->c->same : &cv->c->zero, cv->gathered - (hi - lo));
+	cv->gathered = 0;
 	p = emit(cv, PIECE_DATA, lo, hi - lo);
 	if (!p)
 		return 1;
@@ -211,6 +214,7 @@ static int add_data(struct cv *cv, uint64_t pos, uint64_t len)
 			cv->lo = pos;
 		cv->window = window;
 		cv->hi = pos + n;
+		cv->gathered += n;
 		pos += n;
 		len -= n;
 	}
