@@ -51,6 +51,13 @@ int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e)
 	return r;
 }
 
+static __thread int growing;
+
+int blk_growing(void)
+{
+	return growing;
+}
+
 /* To at least `end`, and by a step further, so that a growing image does not ask for each of its clusters. */
 int blk_grow_now(struct blk_vol *v, uint64_t end, struct vh_err *e)
 {
@@ -66,9 +73,11 @@ int blk_grow_now(struct blk_vol *v, uint64_t end, struct vh_err *e)
 	if (atomic_load(&v->bytes) < end) {
 		ERR_AUTO(first);
 
+		growing = 1;
 		r = v->ops->resize(v->vol, want, &first);
 		if (r < 0)
 			r = v->ops->resize(v->vol, end, e);
+		growing = 0;
 		blk_refresh(v);
 		if (r >= 0)
 			r = atomic_load(&v->bytes) < end ? err_set(e, -ENOSPC, "volume %s did not grow", v->label) : 0;

@@ -56,6 +56,8 @@ uint64_t blk_vol_bytes(const struct blk_vol *v);
 const char *blk_vol_label(const struct blk_vol *v);
 const struct vh_volume_ops *blk_vol_ops(const struct blk_vol *v, void **vol);
 int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e); /* [main] the user has drained for a shrink */
+/* [any] In ops->resize: the volume grows under a write, which no contract makes durable before the next flush. */
+int blk_growing(void);
 int blk_vol_failed(const struct blk_vol *v); /* 1 after a failed flush or a lost lease */
 enum blk_engine blk_vol_engine(const struct blk_vol *v);
 /* Events of the core beside VH_EVENT_*. */

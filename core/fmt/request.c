@@ -38,6 +38,17 @@ static void escalate(struct req *r)
 	excl_acquire(r, r->pos & ~mask, (r->end + mask) & ~mask);
 }
 
+/* An overwrite in place may be answered further than was asked; what is written is what was asked. */
+static void clip(struct vh_map *m)
+{
+	uint64_t end = m->pos + m->len;
+
+	while (m->n && m->ext[m->n - 1].pos >= end)
+		m->n--;
+	if (m->n && m->ext[m->n - 1].len > end - m->ext[m->n - 1].pos)
+		m->ext[m->n - 1].len = end - m->ext[m->n - 1].pos;
+}
+
 /* The exclusive rounds: the answer to a map is there. */
 static void mapped(struct req *r, int res)
 {
@@ -58,6 +69,7 @@ static void mapped(struct req *r, int res)
 		r->state = RS_END;
 		return;
 	}
+	clip(&r->map);
 	for (uint32_t k = 0; k < r->map.n; k++)
 		r->map_live |= !!(r->ext[k].flags & VH_EXT_COMMIT);
 	if (r->map_live && excl_overlap(r)) {

@@ -290,6 +290,10 @@ int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk
 
 	g_strlcpy(name, ref->name, sizeof(name));
 	g_strlcpy(want, ref->format, sizeof(want));
+	if (!name[0]) {
+		err_remedy(e, "name it: format.backing=VOLUME");
+		return err_set(e, -EINVAL, "the image has a backing image, but its file does not say which");
+	}
 	ret = resolver_find(r, name, &p, &volume, e);
 	if (ret)
 		return ret; /* the name is told already */

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+#include "../../../sdk/shims/record.h"
 #include "blk-test.h"
 #include "plug/options.h"
 #include "plug/plug.h"
@@ -187,6 +188,95 @@ static void test_filters(void)
 	tq_close(&t);
 	blk_vol_put(v);
 	p.ops->close(p.pool);
+}
+
+/* What a record holds, done again on what the volume was, makes what the volume is; every entry is in its place. */
+static void replay(const char *path, uint8_t *mem, uint64_t bytes, unsigned *writes, unsigned *flushes)
+{
+	g_autofree char *file = NULL;
+	g_autofree uint8_t *open = NULL;
+	const struct record_head *h;
+	gsize len, at;
+	uint16_t last = 0;
+	uint64_t time = 0;
+
+	g_assert_true(g_file_get_contents(path, &file, &len, NULL));
+	h = (const struct record_head *)(void *)file;
+	g_assert_cmpmem(h->magic, 8, RECORD_MAGIC, 8);
+	g_assert_cmpuint(h->version, ==, RECORD_VERSION);
+	g_assert_cmpuint(h->volume, ==, bytes);
+	open = g_malloc0(len / sizeof(struct record_entry) + 2); /* by id: begun, not ended */
+	*writes = *flushes = 0;
+	for (at = h->bytes; at < len;) {
+		const struct record_entry *x = (const struct record_entry *)(void *)(file + at);
+
+		g_assert_cmpuint(len - at, >=, x->bytes);
+		g_assert_cmpuint(x->bytes, ==, sizeof(*x) + (x->what == RECORD_BEGIN && x->op == VH_WRITE ? (x->len + 7) / 8 * 8 : 0));
+		g_assert_cmpuint(x->time, >=, time);
+		time = x->time;
+		last = x->op;
+		at += x->bytes;
+		if (x->op == RECORD_CLOSE)
+			continue;
+		g_assert_cmpuint(open[x->id], ==, x->what == RECORD_END);
+		open[x->id] = x->what == RECORD_BEGIN ? 1 : 2;
+		if (x->what == RECORD_END) {
+			g_assert_cmpint(x->result, ==, 0);
+			*flushes += x->op == VH_FLUSH;
+			continue;
+		}
+		g_assert_cmpuint(x->op, !=, VH_READ);
+		*writes += x->op == VH_WRITE;
+		g_assert_true(x->op == VH_FLUSH || (x->off <= bytes && x->len <= bytes - x->off));
+		if (x->op == VH_WRITE)
+			memcpy(mem + x->off, x + 1, x->len);
+		else if (x->op == VH_ZERO || x->op == VH_DISCARD)
+			memset(mem + x->off, 0, x->len);
+	}
+	g_assert_cmpuint(last, ==, RECORD_CLOSE);
+	for (gsize k = 1; k < len / sizeof(struct record_entry); k++)
+		g_assert_cmpuint(open[k], !=, 1);
+}
+
+static void test_record(void)
+{
+	g_autofree char *dir = g_dir_make_tmp("vhost-record-XXXXXX", NULL), *path = g_build_filename(dir, "log", NULL);
+	g_autofree char *opts = g_strdup_printf("log=%s", path);
+	g_autofree uint8_t *mem = g_malloc0(BYTES), *now = g_malloc(BYTES);
+	struct pool p = pool_open("ram", "size=2M");
+	const struct vh_filter_ops *f;
+	struct kvs kvs = {0};
+	struct optset *o = NULL;
+	struct blk_config c = {.label = "record"};
+	struct blk_vol *v, *w;
+	unsigned writes, flushes;
+	ERR_AUTO(e);
+
+	g_assert_cmpint(attach(&p, "x", VH_ATTACH_RW_EXCL, &v), ==, 0);
+	v = filter(v, "record", opts, 0);
+	random_test(v, 3, 8, 300, BYTES, 1);
+	g_assert_cmpint(blk_flush(v, NULL), ==, 0);
+	g_assert_cmpint(blk_read(v, now, BYTES, 0, NULL), ==, 0);
+
+	/* A record is never written over. */
+	g_assert_cmpint(plug_filter("record", &f, NULL), ==, 0);
+	g_assert_cmpint(kvs_parse(opts, &kvs, NULL), ==, 0);
+	g_assert_cmpint(optset_parse(f->options, &kvs, "record", &o, NULL), ==, 0);
+	g_assert_cmpint(attach(&p, "y", VH_ATTACH_RW_EXCL, &w), ==, 0);
+	g_assert_cmpint(blk_vol_filter(w, f, optset_get(o), &c, &w, &e), ==, -EEXIST);
+	g_assert_nonnull(e.remedy);
+	blk_vol_put(w);
+	optset_free(o);
+	kvs_clear(&kvs);
+
+	blk_vol_put(v);
+	replay(path, mem, BYTES, &writes, &flushes);
+	g_assert_cmpuint(writes, >, 100);
+	g_assert_cmpuint(flushes, >, 0);
+	g_assert_cmpmem(mem, BYTES, now, BYTES);
+	p.ops->close(p.pool);
+	g_assert_cmpint(unlink(path), ==, 0);
+	g_assert_cmpint(rmdir(dir), ==, 0);
 }
 
 /* Filters over the fd tier, with its alignment below. */
@@ -384,6 +474,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/blk/plugins/ram", test_ram);
 	g_test_add_func("/blk/plugins/filters", test_filters);
+	g_test_add_func("/blk/plugins/record", test_record);
 	g_test_add_func("/blk/plugins/filter-over-file", test_filter_fd);
 	g_test_add_func("/blk/plugins/no-allocation-per-request", test_cost);
 	g_test_add_func("/blk/plugins/block-device", test_block_device);

@@ -45,6 +45,19 @@ static void leave(void)
 		pthread_mutex_unlock(&plugin_lock);
 }
 
+/* Which an answer may do: the host caches what lies behind the range, and must not write it. */
+static void reach(void *img, struct vh_map *m)
+{
+	struct vh_extent *x = m->n ? &m->ext[m->n - 1] : NULL;
+	struct vh_image_info i = {.size = sizeof(i)};
+	uint64_t end;
+
+	if (!x || m->op != VH_MAP_WRITE || !(x->flags & VH_EXT_PURE) || real->info(img, &i))
+		return;
+	end = (x->pos + x->len + shim.reach - 1) / shim.reach * shim.reach;
+	x->len = MIN(end, i.bytes) - x->pos;
+}
+
 static int shim_map(void *img, struct vh_map *m)
 {
 	int r;
@@ -61,6 +74,8 @@ static int shim_map(void *img, struct vh_map *m)
 	if (enter(m->flags & VH_MAP_NOWAIT))
 		return -EAGAIN;
 	r = shim.map ? shim.map(img, m) : real->map(img, m);
+	if (r == 0 && shim.reach)
+		reach(img, m);
 	leave();
 	if (shim.lock_self && !(m->flags & VH_MAP_NOWAIT) && chance(shim.delay * 20)) /* the answer grows old */
 		g_usleep(300);

@@ -267,6 +267,7 @@ static void run(unsigned ops, unsigned g, int with, int lock_self)
 	fmt_close(i);
 
 	shim.lock_self = lock_self;
+	shim.reach = 65536;
 	i = rig_open(top, "toy-format", 1, FMT_REPORT);
 	verify(i, "before");
 	faults(top, with);

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* qemu-img as a second opinion, on the memory files of a state by way of links in a folder. */
+#include "crash/crash-i.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char *qemu_name(const char *format)
+{
+	static const char *const known[] = {"raw", "qcow2", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc", "parallels", NULL};
+
+	for (unsigned k = 0; known[k]; k++)
+		if (!strcmp(known[k], format))
+			return known[k];
+	return NULL;
+}
+
+const char *qemu_why_not(const char *format)
+{
+	static char why[96];
+	g_autofree char *path = g_find_program_in_path("qemu-img");
+
+	if (!path)
+		return "qemu-img is not installed";
+	if (qemu_name(format))
+		return NULL;
+	g_snprintf(why, sizeof(why), "qemu-img does not know format %s", format);
+	return why;
+}
+
+int qemu_checks(const char *format)
+{
+	static const char *const known[] = {"qcow2", "qed", "vdi", "vhdx", "vmdk", "parallels", NULL};
+
+	return g_strv_contains(known, format);
+}
+
+/* What leaks, it calls damage: only a repaired image passes. */
+int qemu_hates_leaks(const char *format)
+{
+	return !strcmp(format, "vdi");
+}
+
+static int link_one(const char *dir, const char *name, int fd, struct vh_err *e)
+{
+	g_autofree char *to = g_strdup_printf("/proc/%d/fd/%d", (int)getpid(), fd), *path = g_build_filename(dir, name, NULL);
+
+	return symlink(to, path) < 0 ? err_set(e, -errno, "cannot link %s: %s", path, strerror(errno)) : 0;
+}
+
+static int folder_make(struct round *r, char **dir, struct vh_err *e)
+{
+	int ret = 0;
+
+	*dir = g_build_filename(g_get_tmp_dir(), "vhost-crash-XXXXXX", NULL);
+	if (!mkdtemp(*dir)) {
+		ret = err_set(e, -errno, "cannot make %s: %s", *dir, strerror(errno));
+		g_clear_pointer(dir, g_free);
+		return ret;
+	}
+	for (unsigned v = 0; v < r->volumes && !ret; v++)
+		ret = link_one(*dir, r->names[v], r->fds[v], e);
+	if (!ret && r->base)
+		ret = link_one(*dir, BASE_NAME, r->base_fd, e);
+	return ret;
+}
+
+static void folder_remove(struct round *r, char *dir)
+{
+	static const char *const others[] = {BASE_NAME, "out.raw"};
+
+	if (!dir)
+		return;
+	for (unsigned v = 0; v < r->volumes + G_N_ELEMENTS(others); v++) {
+		g_autofree char *path = g_build_filename(dir, v < r->volumes ? r->names[v] : others[v - r->volumes], NULL);
+
+		unlink(path);
+	}
+	rmdir(dir);
+	g_free(dir);
+}
+
+/* Runs it; the exit status, and what it said in *text. */
+static int run(const char *const *argv, char **text, struct vh_err *e)
+{
+	g_autofree char *out = NULL, *err = NULL;
+	g_autoptr(GError) failed = NULL;
+	int status;
+
+	if (!g_spawn_sync(NULL, (char **)(uintptr_t)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, &failed))
+		return err_set(e, -EIO, "cannot run %s: %s", argv[0], failed->message);
+	*text = g_strdup_printf("%s%s", err, out);
+	g_strchomp(*text);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int qemu_check(struct round *r, int leaks_ok, char **text, struct vh_err *e)
+{
+	g_autofree char *path = NULL, *said = NULL;
+	char *dir = NULL;
+	int ret = folder_make(r, &dir, e);
+
+	if (!ret) {
+		const char *argv[] = {"qemu-img", "check", "-f", qemu_name(r->spec->format), NULL, NULL};
+
+		argv[4] = path = g_build_filename(dir, r->names[0], NULL);
+		ret = run(argv, &said, e);
+		if (ret > 0 && !(ret == 3 && leaks_ok)) {
+			*text = g_strdup_printf("qemu-img check ends with status %d: %.600s", ret, said);
+			ret = 1;
+		} else if (ret > 0) {
+			ret = 0;
+		}
+	}
+	folder_remove(r, dir);
+	return ret;
+}
+
+static char *compare(struct round *r, FILE *f)
+{
+	uint8_t buf[CRASH_SECTOR];
+	uint64_t c;
+
+	for (c = 0; fread(buf, 1, sizeof(buf), f) == sizeof(buf); c++) {
+		g_autofree char *wrong = c < r->oracle->most ? oracle_wrong(r->oracle, c, buf) : g_strdup("the disk is too large");
+
+		if (wrong)
+			return g_strdup_printf("as qemu-img reads it: %s", wrong);
+	}
+	return oracle_size_ok(r->oracle, c) ? NULL
+					    : g_strdup_printf("qemu-img reads a disk of %llu sectors", (unsigned long long)c);
+}
+
+int qemu_read(struct round *r, char **text, struct vh_err *e)
+{
+	g_autofree char *path = NULL, *raw = NULL, *said = NULL;
+	char *dir = NULL;
+	int ret = folder_make(r, &dir, e);
+	FILE *f;
+
+	if (!ret) {
+		const char *argv[] = {"qemu-img", "convert", "-f", qemu_name(r->spec->format), "-O", "raw", NULL, NULL, NULL};
+
+		argv[6] = path = g_build_filename(dir, r->names[0], NULL);
+		argv[7] = raw = g_build_filename(dir, "out.raw", NULL);
+		ret = run(argv, &said, e);
+		if (ret > 0) {
+			*text = g_strdup_printf("qemu-img convert ends with status %d: %.600s", ret, said);
+			ret = 1;
+		}
+	}
+	if (!ret) {
+		f = fopen(raw, "r");
+		if (!f)
+			ret = err_set(e, -errno, "cannot open %s: %s", raw, strerror(errno));
+		else
+			*text = compare(r, f);
+		if (f)
+			fclose(f);
+		ret = ret ? ret : *text != NULL;
+	}
+	folder_remove(r, dir);
+	return ret;
+}
