@@ -82,14 +82,14 @@ static void folder_remove(struct round *r, char *dir)
 	g_free(dir);
 }
 
-/* Runs it; the exit status, and what it said in *text. */
-static int run(const char *const *argv, char **text, struct vh_err *e)
+/* Runs it in dir, where qemu-img looks for a qcow2 image's data file; the exit status, and what it said in *text. */
+static int run(const char *dir, const char *const *argv, char **text, struct vh_err *e)
 {
 	g_autofree char *out = NULL, *err = NULL;
 	g_autoptr(GError) failed = NULL;
 	int status;
 
-	if (!g_spawn_sync(NULL, (char **)(uintptr_t)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, &failed))
+	if (!g_spawn_sync(dir, (char **)(uintptr_t)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, &failed))
 		return err_set(e, -EIO, "cannot run %s: %s", argv[0], failed->message);
 	*text = g_strdup_printf("%s%s", err, out);
 	g_strchomp(*text);
@@ -106,7 +106,7 @@ int qemu_check(struct round *r, int leaks_ok, char **text, struct vh_err *e)
 		const char *argv[] = {"qemu-img", "check", "-f", qemu_name(r->spec->format), NULL, NULL};
 
 		argv[4] = path = g_build_filename(dir, r->names[0], NULL);
-		ret = run(argv, &said, e);
+		ret = run(dir, argv, &said, e);
 		if (ret > 0 && !(ret == 3 && leaks_ok)) {
 			*text = g_strdup_printf("qemu-img check ends with status %d: %.600s", ret, said);
 			ret = 1;
@@ -145,7 +145,7 @@ int qemu_read(struct round *r, char **text, struct vh_err *e)
 
 		argv[6] = path = g_build_filename(dir, r->names[0], NULL);
 		argv[7] = raw = g_build_filename(dir, "out.raw", NULL);
-		ret = run(argv, &said, e);
+		ret = run(dir, argv, &said, e);
 		if (ret > 0) {
 			*text = g_strdup_printf("qemu-img convert ends with status %d: %.600s", ret, said);
 			ret = 1;

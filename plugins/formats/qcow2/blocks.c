@@ -12,29 +12,42 @@ uint64_t q2_uncovered(const struct q2 *q, uint64_t c, uint64_t n)
 	return m;
 }
 
-static void rt_set(struct q2 *q, uint64_t b, uint64_t off)
-{
-	pthread_mutex_lock(&q->alloc_lock);
-	q->rt[b] = off;
-	q->rt_dirty[b / RT_SECTOR] = 1;
-	q->rt_any_dirty = 1;
-	pthread_mutex_unlock(&q->alloc_lock);
-}
-
 /* Whether nothing says of [c, c+n) that it is metadata. */
 static int untouched(struct q2 *q, uint64_t c, uint64_t n)
 {
 	return !q2_is_meta(q, c << q->h.bits, n << q->h.bits);
 }
 
+/* Writes the block for cluster `first` and those that follow, in which [lo, hi) is in use, to cluster `at`. */
+static int block_write(struct q2 *q, uint8_t *buf, uint64_t first, uint64_t lo, uint64_t hi, uint64_t at)
+{
+	uint64_t end = first + (UINT64_C(1) << q->rb_bits);
+
+	memset(buf, 0, q->cluster);
+	for (uint64_t c = lo > first ? lo : first; c < hi && c < end; c++)
+		q2_count_set(buf, q->h.ref_order, (uint32_t)(c - first), 1);
+	q2_cache_forget(&q->rb, at << q->h.bits, q->cluster);
+	return q2_write(q, buf, q->cluster, at << q->h.bits);
+}
+
+/* Clusters that were in nobody's reach until now. */
+static void end_is(struct q2 *q, uint64_t end)
+{
+	if (q->end < end)
+		q->end = end;
+	if (q->zero_lo < q->zero_hi && q->zero_lo < end)
+		q->zero_lo = end;
+}
+
 /*
  * The blocks that [c, c+n) needs are put into free clusters from the first uncovered one on, where they count themselves.
- * They are zeros in the file before anything counts in them; the table's entries follow them by a flush (flush.c).
+ * They are complete in the file before anybody can find them; the table's entries follow them by a flush (flush.c).
  */
 int q2_blocks_make(struct q2 *q, uint64_t c, uint64_t n)
 {
-	uint64_t m, k = 0, at;
-	int r;
+	uint64_t m, k = 0, at, last, b;
+	uint8_t *buf;
+	int r = 0;
 
 	if ((c + n) >> (56 - q->h.bits))
 		return -EFBIG;
@@ -47,25 +60,37 @@ int q2_blocks_make(struct q2 *q, uint64_t c, uint64_t n)
 	at = at >> q->rb_bits << q->rb_bits;
 	while (q2_uncovered(q, c, at + m > c + n ? at + m - c : n) > m)
 		m++;
-	if (((at + m > c + n ? at + m : c + n) - 1) >> q->rb_bits >= q->rt_n)
-		return q2_rt_grow(q, (at + m > c + n ? at + m : c + n));
+	last = (at + m > c + n ? at + m : c + n) - 1;
+	if (last >> q->rb_bits >= q->rt_n)
+		return q2_rt_grow(q, last + 1);
 	if (!untouched(q, at, m))
 		return q2_corrupt(q, "cluster %llu is counted nowhere, and holds metadata", (unsigned long long)at);
-	r = q2_io->zero(q->vol, m << q->h.bits, at << q->h.bits);
+	buf = malloc(q->cluster);
+	if (!buf)
+		return -ENOMEM;
+	for (b = c >> q->rb_bits; r >= 0 && k < m; b++)
+		if (!q->rt[b])
+			r = block_write(q, buf, b << q->rb_bits, at, at + m, at + k++);
+	free(buf);
+	for (k = 0; r >= 0 && k < m; k++) {
+		if (q->rt[(at + k) >> q->rb_bits]) /* reaches into an old block */
+			r = q2_ref_set(q, at + k, 1);
+		if (r >= 0)
+			r = q2_meta_add(q, (at + k) << q->h.bits);
+	}
 	if (r < 0)
 		return r;
-	q2_cache_forget(&q->rb, at << q->h.bits, m << q->h.bits);
-	for (uint64_t b = c >> q->rb_bits; k < m; b++) {
+	pthread_mutex_lock(&q->alloc_lock);
+	for (b = c >> q->rb_bits, k = 0; k < m; b++) {
 		if (q->rt[b])
 			continue;
-		r = q2_meta_add(q, (at + k) << q->h.bits);
-		if (r < 0)
-			return r;
-		rt_set(q, b, (at + k++) << q->h.bits);
+		q->rt[b] = (at + k++) << q->h.bits;
+		q->rt_dirty[b / RT_SECTOR] = 1;
+		q->rt_any_dirty = 1;
 	}
-	for (k = 0; r >= 0 && k < m; k++)
-		r = q2_ref_set(q, at + k, 1);
-	return r;
+	end_is(q, at + m);
+	pthread_mutex_unlock(&q->alloc_lock);
+	return 0;
 }
 
 /* ---- a larger refcount table ---- */
@@ -106,12 +131,8 @@ static int grown_write(struct q2 *q, const struct grown *g, uint64_t *rt)
 	uint8_t *buf = malloc(q->cluster);
 	int r = buf ? 0 : -ENOMEM;
 
-	for (uint64_t b = 0; r >= 0 && b < g->blocks; b++) {
-		memset(buf, 0, q->cluster);
-		for (uint64_t k = b * per_block; k < used && k < (b + 1) * per_block; k++)
-			q2_count_set(buf, q->h.ref_order, (uint32_t)(k - b * per_block), 1);
-		r = q2_write(q, buf, q->cluster, (g->first + b) << q->h.bits);
-	}
+	for (uint64_t b = 0; r >= 0 && b < g->blocks; b++)
+		r = block_write(q, buf, g->first + b * per_block, g->first, g->first + used, g->first + b);
 	for (uint64_t b = 0; r >= 0 && b < g->table; b++) {
 		for (uint64_t k = 0; k < q->cluster / 8; k++)
 			q2_put64(buf + 8 * k, rt[b * (q->cluster / 8) + k]);
@@ -145,7 +166,6 @@ static int grow(struct q2 *q, uint64_t clusters)
 	memcpy(n.rt, q->rt, q->rt_n * 8);
 	for (uint64_t k = 0; k < g.blocks; k++)
 		n.rt[q->rt_n + k] = (g.first + k) << q->h.bits;
-	q2_cache_forget(&q->rb, g.first << q->h.bits, g.blocks << q->h.bits);
 	r = grown_write(q, &g, n.rt);
 	if (r < 0)
 		goto error;
@@ -174,10 +194,7 @@ static int grow(struct q2 *q, uint64_t clusters)
 	q->rt_any_dirty = 0;
 	q->h.rt_off = h.rt_off;
 	q->h.rt_clusters = h.rt_clusters;
-	if (q->end < g.first + g.blocks + g.table)
-		q->end = g.first + g.blocks + g.table;
-	if (q->zero_lo < q->end)
-		q->zero_lo = q->end;
+	end_is(q, g.first + g.blocks + g.table);
 	pthread_mutex_unlock(&q->alloc_lock);
 	pthread_mutex_unlock(&q->header_lock);
 	for (uint64_t k = 0; k < g.blocks; k++)

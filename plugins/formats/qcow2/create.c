@@ -22,6 +22,11 @@ OPT(compression, VH_OPT_ENUM, "compression-type", "How compressed clusters are s
 OPT(data, VH_OPT_STR, "data-file", "Name of another file, beside the image, for the disk's data", NULL, NULL, 1, Q2_MAX_NAME);
 OPT(raw, VH_OPT_BOOL, "data-file-raw", "The data file alone is a raw image of the disk as well", "off", NULL, 0, 0);
 OPT(encrypt, VH_OPT_ENUM, "encrypt", "LUKS, or the old method, which is weak", "none", encryptions, 0, 0);
+OPT(cipher, VH_OPT_STR, "encrypt-cipher", "Cipher of LUKS: aes-128, aes-192, aes-256", NULL, NULL, 1, 32);
+OPT(mode, VH_OPT_STR, "encrypt-mode", "Mode of the cipher: xts, cbc", NULL, NULL, 1, 16);
+OPT(ivgen, VH_OPT_STR, "encrypt-ivgen", "How sectors are numbered: plain64, plain, essiv", NULL, NULL, 1, 16);
+OPT(hash, VH_OPT_STR, "encrypt-hash", "Hash that passphrases go through", NULL, NULL, 1, 32);
+OPT(iter, VH_OPT_DURATION, "encrypt-iter-time", "How long deriving a key from a passphrase shall take", "2s", NULL, 0, 0);
 const struct vh_opt *const q2_create_options[] = {
 	&opt_cluster,
 	&opt_compat,
@@ -32,6 +37,12 @@ const struct vh_opt *const q2_create_options[] = {
 	&opt_data,
 	&opt_raw,
 	&opt_encrypt,
+	&q2_opt_secret,
+	&opt_cipher,
+	&opt_mode,
+	&opt_ivgen,
+	&opt_hash,
+	&opt_iter,
 	NULL,
 };
 
@@ -271,7 +282,7 @@ static int finish(const struct vh_create *c, const struct q2_create_params *p, u
 	q = img;
 	r = q2_writing_begin(q, e);
 	if (r >= 0 && p->h.crypt)
-		r = q2_crypt_create ? q2_crypt_create(q, c->opts, e) : q2_fail(e, -EOPNOTSUPP, "encryption is not built in");
+		r = q2_crypt_create(q, c->opts, e);
 	if (r >= 0 && p->prealloc != VH_PREALLOC_OFF) {
 		r = preallocate(q, old, j);
 		if (r < 0)

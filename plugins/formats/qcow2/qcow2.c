@@ -85,7 +85,7 @@ int q2_writing_begin(struct q2 *q, struct vh_err *e)
 		change = 1;
 	}
 	if (q->h.nbitmaps) {
-		r = q2_bitmaps_begin ? q2_bitmaps_begin(q, e) : -EOPNOTSUPP;
+		r = q2_bitmaps_begin(q, e);
 		if (r < 0) {
 			q2_warn("the persistent bitmaps are given up: they cannot be marked as in use");
 			q->h.autoclear &= ~Q2_AUTOCLEAR_BITMAPS;
@@ -125,12 +125,9 @@ static void locks_init(struct q2 *q)
 
 static void image_free(struct q2 *q)
 {
-	if (q2_crypt_close)
-		q2_crypt_close(q);
-	if (q2_snaps_free)
-		q2_snaps_free(q);
-	if (q2_bitmaps_free)
-		q2_bitmaps_free(q);
+	q2_crypt_close(q);
+	q2_snaps_free(q);
+	q2_bitmaps_free(q);
 	q2_l1_close(q);
 	q2_ref_close(q);
 	q2_cache_fini(&q->l2);
@@ -207,14 +204,12 @@ static int open_parts(struct q2 *q, const struct vh_open *o, struct vh_err *e)
 {
 	int r = 0;
 
-	if (q->h.nsnaps && !q2_snaps_load)
-		return q2_fail(e, -EOPNOTSUPP, "internal snapshots are not built in");
-	if (q->h.nsnaps)
-		r = q2_snaps_load(q, e);
-	if (r >= 0 && q->h.nbitmaps && q2_bitmaps_load)
+	if (q->h.nbitmaps)
 		r = q2_bitmaps_load(q, e);
+	if (r >= 0)
+		r = q2_compress_open(q, o->opts, e);
 	if (r >= 0 && q->h.crypt && (o->host_caps & VH_FMT_CRYPT))
-		r = q2_crypt_open ? q2_crypt_open(q, o->opts, e) : q2_fail(e, -EOPNOTSUPP, "encryption is not built in");
+		r = q2_crypt_open(q, o->opts, e);
 	return r;
 }
 
@@ -224,7 +219,7 @@ static int open_dirty(struct q2 *q, struct vh_err *e)
 	if (!(q->h.incompat & Q2_INCOMPAT_DIRTY) || q->flags & (VH_OPEN_RO | VH_OPEN_REPAIR))
 		return 0;
 	q2_warn("the image was not closed cleanly: its counts are made anew");
-	return q2_repair_dirty ? q2_repair_dirty(q, e) : q2_fail(e, -EUCLEAN, "the image was not closed cleanly");
+	return q2_repair_dirty(q, e);
 }
 
 int q2_open(const struct vh_open *o, void **img, struct vh_err *e)
@@ -258,6 +253,10 @@ int q2_open(const struct vh_open *o, void **img, struct vh_err *e)
 	q->backing_all = q->h.backing[0] ? o->backing_bytes : 0;
 	q->backing_bytes = q2_min(q->backing_all, q->h.bytes);
 	r = q2_ref_open(q, e);
+	if (r >= 0)
+		r = q2_snaps_load(q, e);
+	if (r >= 0 && vh_opt_get(o->opts, "snapshot"))
+		r = q2_snapshot_use(q, vh_opt_str(o->opts, "snapshot", ""), e);
 	if (r >= 0)
 		r = q2_l1_open(q, e);
 	if (r >= 0)
@@ -314,7 +313,7 @@ static int info(void *img, struct vh_image_info *i)
 
 	i->volumes = q->has_data ? 2 : 1;
 	i->caps = VH_FMT_COMPRESSED | VH_FMT_DISCARD | VH_FMT_ZERO | VH_FMT_LOCK_SELF;
-	if (!q->has_data && !q->h.crypt && !q->read_only && q2_put && q2_encode)
+	if (!q->has_data && !q->h.crypt && !q->read_only)
 		i->caps |= VH_FMT_ENCODE;
 	if (q->has_data)
 		i->caps &= ~VH_FMT_COMPRESSED;
@@ -338,7 +337,9 @@ static int info(void *img, struct vh_image_info *i)
 static const struct vh_opt opt_cache = {
 	sizeof(struct vh_opt), VH_OPT_SIZE, 0, "cache-size",
 	"Bytes of memory for mapping tables; 0: as much as the whole disk needs, up to 64M", "0", NULL, 0, INT64_C(1) << 36};
-static const struct vh_opt *const open_options[] = {&opt_cache, NULL};
+static const struct vh_opt opt_snapshot = {
+	sizeof(struct vh_opt), VH_OPT_STR, 0, "snapshot", "Name or id of the internal snapshot to read instead of the disk", NULL, NULL, 1, 65535};
+static const struct vh_opt *const open_options[] = {&opt_cache, &opt_snapshot, &q2_opt_level, &q2_opt_secret, NULL};
 
 static const struct vh_format_ops ops = {
 	.size = sizeof(struct vh_format_ops),
@@ -365,6 +366,7 @@ static const struct vh_format_ops ops = {
 	.snapshot_apply = q2_snapshot_apply,
 	.snapshot_remove = q2_snapshot_remove,
 	.describe = q2_describe,
+	.amend_options = q2_amend_options,
 	.amend = q2_amend,
 	.set_backing = q2_set_backing,
 	.empty = q2_empty,

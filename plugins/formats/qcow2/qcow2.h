@@ -244,6 +244,9 @@ struct q2 {
 	struct vh_cipher cipher;    /* filled by q2_crypt_open(); size 0: none */
 	struct q2_bitmaps *bitmaps; /* NULL: none, or not looked at */
 	uint64_t comp_off;          /* compress.c: where the next stored bytes may go; 0: in a new cluster */
+	uint64_t snaps_bytes;       /* of the snapshot table, as it is in the file */
+	int of_snapshot;            /* h says what a snapshot's disk is: never to be written */
+	int level;                  /* compress.c: of open option compress-level */
 	uint64_t counters[4];
 };
 
@@ -363,40 +366,47 @@ struct q2_create_params {
 int q2_create_params(const struct vh_create *c, struct q2_create_params *p, struct vh_err *e);
 
 /* ---- B's functions ---- */
-#ifndef Q2_B
-#define Q2_B __attribute__((weak)) /* until all of them exist */
-#endif
 /* snapshot.c */
-Q2_B int q2_snaps_load(struct q2 *q, struct vh_err *e); /* in open; validates; bounded memory */
-Q2_B void q2_snaps_free(struct q2 *q);
-Q2_B int q2_snapshot_create(void *img, const char *name, struct vh_err *e);
-Q2_B int q2_snapshot_list(void *img, vh_snapshot_fn *fn, void *ctx, struct vh_err *e);
-Q2_B int q2_snapshot_apply(void *img, const char *name, struct vh_job *j, struct vh_err *e);
-Q2_B int q2_snapshot_remove(void *img, const char *name, struct vh_job *j, struct vh_err *e);
+int q2_snaps_load(struct q2 *q, struct vh_err *e); /* in open; validates; bounded memory */
+void q2_snaps_free(struct q2 *q);
+/* In open, before q2_l1_open(): the image is this snapshot's disk, read-only. */
+int q2_snapshot_use(struct q2 *q, const char *name, struct vh_err *e);
+int q2_snapshot_create(void *img, const char *name, struct vh_err *e);
+int q2_snapshot_list(void *img, vh_snapshot_fn *fn, void *ctx, struct vh_err *e);
+int q2_snapshot_apply(void *img, const char *name, struct vh_job *j, struct vh_err *e);
+int q2_snapshot_remove(void *img, const char *name, struct vh_job *j, struct vh_err *e);
 /* check.c */
-Q2_B int q2_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e);
+int q2_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e);
 /* Called by open() of a dirty image before it may be written: rebuilds the counts, clears the dirty bit. */
-Q2_B int q2_repair_dirty(struct q2 *q, struct vh_err *e);
+int q2_repair_dirty(struct q2 *q, struct vh_err *e);
 /* compress.c */
-Q2_B int q2_decode(void *img, const struct vh_extent *x, const void *in, uint64_t in_len, void *out, uint64_t out_len);
-Q2_B int64_t q2_encode(void *img, const void *in, uint64_t in_len, void *out, uint64_t cap);
-Q2_B int q2_put(void *img, uint64_t pos, uint64_t len, const void *stored, uint64_t n, struct vh_err *e);
+extern const struct vh_opt q2_opt_level;
+int q2_compress_open(struct q2 *q, const struct vh_opts *o, struct vh_err *e); /* in open */
+int q2_decode(void *img, const struct vh_extent *x, const void *in, uint64_t in_len, void *out, uint64_t out_len);
+int64_t q2_encode(void *img, const void *in, uint64_t in_len, void *out, uint64_t cap);
+int q2_put(void *img, uint64_t pos, uint64_t len, const void *stored, uint64_t n, struct vh_err *e);
 /* measure.c, amend.c, describe.c, setback.c, empty.c */
-Q2_B int q2_measure(const struct vh_create *c, uint64_t used, uint64_t *required, uint64_t *full, struct vh_err *e);
-Q2_B int q2_amend(void *img, const struct vh_opts *o, struct vh_job *j, struct vh_err *e);
-Q2_B int q2_describe(void *img, vh_describe_fn *fn, void *ctx);
-Q2_B int q2_set_backing(void *img, const char *name, const char *format, uint64_t bytes, struct vh_meta *volume, struct vh_err *e);
-Q2_B int q2_empty(void *img, struct vh_job *j, struct vh_err *e);
+int q2_measure(const struct vh_create *c, uint64_t used, uint64_t *required, uint64_t *full, struct vh_err *e);
+extern const struct vh_opt *const q2_amend_options[];
+int q2_amend(void *img, const struct vh_opts *o, struct vh_job *j, struct vh_err *e);
+int q2_describe(void *img, vh_describe_fn *fn, void *ctx);
+int q2_set_backing(void *img, const char *name, const char *format, uint64_t bytes, struct vh_meta *volume, struct vh_err *e);
+int q2_empty(void *img, struct vh_job *j, struct vh_err *e);
 /* bitmap.c */
-Q2_B int q2_bitmaps_load(struct q2 *q, struct vh_err *e); /* in open; h.nbitmaps > 0; validates */
-Q2_B void q2_bitmaps_free(struct q2 *q);
+int q2_bitmaps_load(struct q2 *q, struct vh_err *e); /* in open; h.nbitmaps > 0; validates */
+void q2_bitmaps_free(struct q2 *q);
 /* Before the first change of the image: marks the bitmaps in use (written, not flushed). Failing clears the autoclear bit. */
-Q2_B int q2_bitmaps_begin(struct q2 *q, struct vh_err *e);
-Q2_B int q2_bitmaps_can_resize(struct q2 *q, uint64_t bytes, struct vh_err *e);
+int q2_bitmaps_begin(struct q2 *q, struct vh_err *e);
+void q2_bitmaps_describe(struct q2 *q, vh_describe_fn *fn, void *ctx);
+int q2_bitmaps_can_resize(struct q2 *q, uint64_t bytes, struct vh_err *e);
 /* crypt.c */
-Q2_B int q2_crypt_open(struct q2 *q, const struct vh_opts *o, struct vh_err *e); /* in open; h.crypt != 0; fills q->cipher */
-Q2_B void q2_crypt_close(struct q2 *q);
+extern const struct vh_opt q2_opt_secret;
+uint64_t q2_crypt_bytes(const struct vh_opts *o); /* of the header that create() would make */
+void q2_crypt_describe(struct q2 *q, vh_describe_fn *fn, void *ctx);
+int q2_crypt_amend(struct q2 *q, const struct vh_opts *o, struct vh_err *e); /* key slots */
+int q2_crypt_open(struct q2 *q, const struct vh_opts *o, struct vh_err *e); /* in open; h.crypt != 0; fills q->cipher */
+void q2_crypt_close(struct q2 *q);
 /* In create(), the new image open, nothing mapped: makes the LUKS header in clusters from q2_alloc(), sets h.crypt*, writes. */
-Q2_B int q2_crypt_create(struct q2 *q, const struct vh_opts *o, struct vh_err *e);
+int q2_crypt_create(struct q2 *q, const struct vh_opts *o, struct vh_err *e);
 
 #endif

@@ -131,7 +131,7 @@ static int tail_copy(struct q2 *q, uint64_t pos, struct q2_entry x, uint64_t kee
 		in = malloc(c.aux);
 		r = in ? q2_read(q, in, c.aux, c.addr) : -ENOMEM;
 		if (r >= 0)
-			r = q2_decode ? q2_decode(q, &c, in, c.aux, buf, q->cluster) : -EOPNOTSUPP;
+			r = q2_decode(q, &c, in, c.aux, buf, q->cluster);
 	} else if (r >= 0) {
 		r = q2_read(q, buf, keep, x.e & Q2_OFFSET_MASK);
 	}
@@ -275,7 +275,7 @@ int q2_resize(void *img, uint64_t bytes, struct vh_job *j, struct vh_err *e)
 		q2_hint(e, "remove the snapshots, or amend the image to v3");
 		return q2_fail(e, -EOPNOTSUPP, "an image of version 2 with snapshots cannot change its size");
 	}
-	r = q->h.nbitmaps && q2_bitmaps_can_resize ? q2_bitmaps_can_resize(q, bytes, e) : 0;
+	r = q2_bitmaps_can_resize(q, bytes, e);
 	if (r >= 0)
 		r = q2_writing_begin(q, e);
 	if (r >= 0)
