@@ -159,6 +159,20 @@ int q2_alloc_at(struct q2 *q, uint64_t off, uint64_t n)
 	return r;
 }
 
+/* What is zeroed must be nobody's, also if something is wrong with q->end. */
+static int really_free(struct q2 *q, uint64_t c, uint64_t n)
+{
+	uint64_t count = 0;
+	int r = q2_is_meta(q, c << q->h.bits, n << q->h.bits) ? -EUCLEAN : 0;
+
+	for (uint64_t k = 0; r >= 0 && k < n; k++) {
+		r = q2_ref_get(q, c + k, &count);
+		if (r >= 0 && count)
+			r = -EUCLEAN;
+	}
+	return r;
+}
+
 /*
  * Clusters at the end of the file are made to read as zeros in strides, so that writing a part of one need not write the rest
  * of it as well. The fence keeps others from being given what is being zeroed.
@@ -181,6 +195,14 @@ int q2_zeros_ahead(struct q2 *q, uint64_t c)
 	}
 	q->fence = lo;
 	pthread_mutex_unlock(&q->alloc_lock);
+	r = really_free(q, lo, n);
+	if (r < 0) {
+		pthread_mutex_lock(&q->alloc_lock);
+		q->fence = UINT64_MAX;
+		q->no_zeros = 1;
+		pthread_mutex_unlock(&q->alloc_lock);
+		return 0;
+	}
 	longer = q2_io->bytes(q->vol) < (lo + n) << q->h.bits;
 	r = q2_io->zero(q->vol, n << q->h.bits, lo << q->h.bits);
 	pthread_mutex_lock(&q->alloc_lock);

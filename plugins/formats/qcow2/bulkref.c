@@ -84,6 +84,8 @@ void q2_ref_changed(struct q2 *q, int lowered)
 	for (uint64_t b = 0; b < q->rt_n; b++)
 		if (block_ok(q, b))
 			q2_cache_forget(&q->rb, q->rt[b], q->cluster);
+	if (q2_find_end(q) < 0) /* what is free behind the end must be known, or nothing is zeroed there */
+		q->no_zeros = 1;
 	if (!lowered)
 		return;
 	pthread_mutex_lock(&q->alloc_lock);

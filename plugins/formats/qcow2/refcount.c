@@ -281,11 +281,11 @@ void q2_ref_close(struct q2 *q)
 	q->rt_n = 0;
 }
 
-/* The last cluster that is in use. Blocks that are empty at the end of the table are passed over, but not many. */
-static int find_end(struct q2 *q)
+int q2_find_end(struct q2 *q)
 {
 	uint32_t tries = 64;
 
+	q->end = q->zero_lo = q->zero_hi = 0;
 	for (uint64_t b = q->rt_n; b-- > 0;) {
 		uint64_t per = q2_per_table(q), first = b << q->rb_bits;
 
@@ -346,6 +346,6 @@ int q2_ref_open(struct q2 *q, struct vh_err *e)
 		q->end = (have + q->h.rt_off + q->cluster - 1) >> q->h.bits;
 		return 0;
 	}
-	r = find_end(q);
+	r = q2_find_end(q);
 	return r < 0 ? q2_fail(e, r, "cannot read a refcount block") : 0;
 }

@@ -24,6 +24,9 @@ int q2_full(const struct q2 *q, uint64_t c);
 void q2_full_set(struct q2 *q, uint64_t c, int v);
 int q2_is_meta_cluster(const struct q2 *q, uint64_t c);
 
+/* [main] Looks for the last cluster that is in use. Where blocks at the table's end are empty not all of them are looked at: then
+ * it errs on the far side. */
+int q2_find_end(struct q2 *q);
 int q2_rt_alloc(struct q2 *q, uint64_t entries); /* an empty table in memory */
 /* make_lock is held or [main]: all blocks for the counts of [c, c+n), where they are missing. */
 int q2_blocks_make(struct q2 *q, uint64_t c, uint64_t n);
