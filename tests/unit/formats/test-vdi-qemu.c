@@ -238,17 +238,16 @@ static uint8_t *base_raw(void)
 	return m;
 }
 
-static void theirs(const char *options)
+static void theirs(gconstpointer flavour)
 {
 	g_autofree uint8_t *m = base_raw();
 
-	MUST("qemu-img convert -f raw -O vdi %s base.raw theirs.vdi", options);
+	MUST("%s/tests/flavours/vdi.sh %s base.raw theirs.vdi", g_getenv("SRCDIR"), (const char *)flavour);
+	if (!strcmp(flavour, "empty"))
+		memset(m, 0, DISK);
 	g_assert_cmpint(check("theirs.vdi", 0), ==, 0);
 	both_ways("theirs.vdi", m);
 }
-static void theirs_dynamic(void) { theirs(""); }
-static void theirs_static(void) { theirs("-o static=on"); }
-static void theirs_static_full(void) { theirs("-o static=on,preallocation=full"); }
 
 static void ours(const char *name, int is_static)
 {
@@ -378,9 +377,10 @@ int main(int argc, char **argv)
 	}
 	dir = g_strdup_printf("%s/vhost-vdi-XXXXXX", g_get_tmp_dir());
 	g_assert_nonnull(g_mkdtemp(dir));
-	g_test_add_func("/vdi/qemu/theirs-dynamic", theirs_dynamic);
-	g_test_add_func("/vdi/qemu/theirs-static", theirs_static);
-	g_test_add_func("/vdi/qemu/theirs-static-full", theirs_static_full);
+	g_test_add_data_func("/vdi/qemu/theirs-dynamic", "dynamic", theirs);
+	g_test_add_data_func("/vdi/qemu/theirs-static", "static", theirs);
+	g_test_add_data_func("/vdi/qemu/theirs-static-full", "static-full", theirs);
+	g_test_add_data_func("/vdi/qemu/theirs-empty", "empty", theirs);
 	g_test_add_func("/vdi/qemu/ours-dynamic", ours_dynamic);
 	g_test_add_func("/vdi/qemu/ours-static", ours_static);
 	g_test_add_func("/vdi/qemu/holes", holes);
