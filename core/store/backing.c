@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /* A backing image that is named by a person: for new images and for changing the one of an image. */
+#include <stdlib.h>
 #include <string.h>
 #include "store/store-i.h"
 
@@ -54,4 +55,20 @@ void backing_close(struct backing *b)
 	fmt_close(b->image);
 	resolver_clear(&b->r);
 	memset(b, 0, sizeof(*b));
+}
+
+int backing_record(struct store_pool *p, const char *volume, const char *format, const char *name, struct vh_err *e)
+{
+	struct vh_ref *refs = NULL;
+	char had[256];
+	int unnamed = 0, n = image_refs_raw(p, volume, format, &refs, e), ret = n < 0 ? n : 0;
+
+	for (int k = 0; k < n; k++)
+		unnamed |= refs[k].role == VH_REF_BACKING && !refs[k].name[0];
+	free(refs);
+	if (!ret && unnamed && name)
+		return vol_meta_set(p, volume, BACKING, name, e);
+	if (!ret)
+		ret = vol_meta_read(p, volume, BACKING, had, sizeof(had), e);
+	return !ret && had[0] ? vol_meta_set(p, volume, BACKING, NULL, e) : ret;
 }

@@ -201,6 +201,8 @@ static int create_formatted(struct store_pool *p, const struct store_create *c, 
 		ret = make_part(p, c->name, &refs[made], prealloc, pool_options, j, e);
 	if (!ret)
 		ret = make_image(p, c->name, ops, vc, refs, n, j, e);
+	if (!ret && c->backing)
+		ret = backing_record(p, c->name, c->format, c->backing, e);
 	if (!ret)
 		ret = store_format_set(p, c->name, c->format, e);
 	if (ret) {
@@ -354,9 +356,11 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 	struct kvs none = {0};
 	struct blk_vol *in = NULL, *out = NULL;
 	struct vh_vol_stat st;
-	char format[32], recorded[32];
+	char format[32], recorded[32], backing[256] = "";
 	int zeroed = 0, ret = store_format_pick(from, src, NULL, format, e);
 
+	if (!ret)
+		ret = vol_meta_read(from, src, BACKING, backing, sizeof(backing), e);
 	if (!ret && !store_vol_stat(to, dst, &st, NULL)) {
 		/* An unfinished copy has no record yet and is made anew. */
 		ret = store_format_get(to, dst, recorded, e);
@@ -381,6 +385,8 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 	blk_vol_put(in);
 	if (ret && out)
 		store_vol_remove(to, dst, NULL, NULL); /* cancelled or failed: nothing stays */
+	if (!ret && backing[0])
+		ret = vol_meta_set(to, dst, BACKING, backing, e);
 	return ret ? about(to, dst, ret, e) : store_format_set(to, dst, format, e);
 }
 

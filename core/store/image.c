@@ -108,7 +108,7 @@ uint64_t store_disk_bytes(struct store_pool *p, const char *volume, const char *
 	return info.bytes;
 }
 
-int store_image_refs(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e)
+int image_refs_raw(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e)
 {
 	struct store_attach a = {.name = volume, .holder = "vhost", .mode = VH_ATTACH_PEEK, .flags = VH_ATTACH_BUFFERED};
 	const struct vh_format_ops *ops;
@@ -125,6 +125,20 @@ int store_image_refs(struct store_pool *p, const char *volume, const char *forma
 	ret = fmt_refs(v, ops, refs, e);
 	blk_vol_put(v);
 	return ret;
+}
+
+int store_image_refs(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e)
+{
+	int n = image_refs_raw(p, volume, format, refs, e), ret = 0;
+
+	for (int k = 0; k < n && !ret; k++)
+		if ((*refs)[k].role == VH_REF_BACKING && !(*refs)[k].name[0])
+			ret = vol_meta_read(p, volume, BACKING, (*refs)[k].name, sizeof((*refs)[k].name), e);
+	if (ret) {
+		free(*refs);
+		*refs = NULL;
+	}
+	return ret ? ret : n;
 }
 
 /* The further files that were made together with an image, in its own pool: those that say so themselves. */

@@ -150,6 +150,8 @@ int store_rebase(const struct store_rebase *s, uint64_t *copied, struct vh_job *
 	if (!ret)
 		ret = fmt_set_backing(b.top, s->backing, s->backing ? below.format : NULL, below.bytes, below.volume, e);
 	*copied = b.copied;
+	if (!ret)
+		ret = backing_record(s->pool, s->volume, fmt_format_name(b.top), s->backing, e);
 	store_image_close(top);
 	backing_close(&below);
 	g_free(b.old);

@@ -61,6 +61,8 @@ void resolver_init_new(struct resolver *r, struct store_pool *p, const char *vol
 	r->holder = holder;
 	r->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	r->pools = g_ptr_array_new_with_free_func((GDestroyNotify)store_pool_close);
+	r->of_pool = p;
+	r->of = g_strdup(volume);
 	if (beside(p, volume, &dir)) {
 		r->root = real_path(dir);
 		r->dir = g_strdup(r->root);
@@ -88,6 +90,8 @@ void resolver_clear(struct resolver *r)
 	g_free(r->root);
 	g_free(r->dir);
 	g_free(r->next_dir);
+	g_free(r->of);
+	g_free(r->next_of);
 	memset(r, 0, sizeof(*r));
 }
 
@@ -95,6 +99,11 @@ void resolver_layer(void *ctx, uint32_t depth)
 {
 	struct resolver *r = ctx;
 
+	if (depth && r->next_of) {
+		g_free(r->of);
+		r->of = g_steal_pointer(&r->next_of);
+		r->of_pool = r->next_pool;
+	}
 	if (!depth || !r->next_dir)
 		return;
 	g_free(r->dir);
@@ -279,6 +288,18 @@ static int format_of(struct store_pool *p, const char *volume, const char *want,
 	return ret;
 }
 
+/* The file has no name for its backing image: what is recorded beside it. */
+static int recorded(struct resolver *r, char *name, size_t cap, struct vh_err *e)
+{
+	int ret = vol_meta_read(r->of_pool, r->of, BACKING, name, cap, e);
+
+	if (!ret && !name[0]) {
+		err_remedy(e, "say which: vhost img rebase --unsafe IMAGE --backing FILE, or format.backing=FILE where it is opened");
+		ret = err_set(e, -EINVAL, "%s has a backing image, but its file has no name for it, and none is recorded", r->of);
+	}
+	return ret;
+}
+
 int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk_vol **vol, char format[32],
 		  struct vh_err *e)
 {
@@ -290,11 +311,9 @@ int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk
 
 	g_strlcpy(name, ref->name, sizeof(name));
 	g_strlcpy(want, ref->format, sizeof(want));
-	if (!name[0]) {
-		err_remedy(e, "name it: format.backing=VOLUME");
-		return err_set(e, -EINVAL, "the image has a backing image, but its file does not say which");
-	}
-	ret = resolver_find(r, name, &p, &volume, e);
+	ret = image && !name[0] && r->of ? recorded(r, name, sizeof(name), e) : 0;
+	if (!ret)
+		ret = resolver_find(r, name, &p, &volume, e);
 	if (ret)
 		return ret; /* the name is told already */
 	ret = seen_add(r, p, volume, image, e);
@@ -309,6 +328,11 @@ int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk
 
 		a.blk.label = NULL;
 		ret = store_attach(p, &a, vol, e);
+	}
+	if (!ret && image) {
+		g_free(r->next_of);
+		r->next_of = g_strdup(volume);
+		r->next_pool = p;
 	}
 	if (!ret && image && beside(p, volume, &dir)) {
 		g_free(r->next_dir);

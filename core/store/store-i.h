@@ -31,6 +31,7 @@ int vol_meta_set(struct store_pool *p, const char *volume, const char *key, cons
 
 /* resolve.c: what an image refers to. Lives as long as the image: it holds the pools of folders that the chain leads to. */
 #define CHAIN_MAX 256
+#define BACKING "backing" /* beside an image whose file has no name for its backing image: that name */
 #define PART_OF "part-of" /* beside a further file of an image: the image's name */
 struct resolver {
 	struct store_pool *pool;
@@ -45,6 +46,8 @@ struct resolver {
 	char *root, *dir, *next_dir; /* real paths: the pool's folder (NULL: it has none), the folders of the image whose
 				      * references are resolved and of its backing image */
 	unsigned images;
+	struct store_pool *of_pool, *next_pool; /* whose references are resolved, and of its backing image; */
+	char *of, *next_of;                     /* NULL: unknown */
 };
 int resolver_init(struct resolver *r, struct store_pool *p, const char *volume, const char *holder, struct vh_err *e);
 /* For an image that is yet to be made: only its place is known. */
@@ -68,6 +71,10 @@ struct backing {
 int backing_open(struct backing *b, struct store_pool *p, const char *volume, int there, const char *name, const char *format,
 		 const char *const *allow, int alone, struct vh_err *e);
 void backing_close(struct backing *b);
+/* image.c: store_image_refs, but a backing image that the file does not name has no name. */
+int image_refs_raw(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e);
+/* After an image got a backing image, or lost it (NULL): records the name beside it where the file has none. */
+int backing_record(struct store_pool *p, const char *volume, const char *format, const char *name, struct vh_err *e);
 
 /* rebase.c: the longest run of one kind at off; alone: of the top image itself, own: it decides what is here. NULL and past the
  * end: zeros. */

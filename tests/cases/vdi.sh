@@ -30,6 +30,24 @@ if command -v qemu-img >/dev/null; then
 else
 	skip "QEMU agrees" "qemu-img is not installed"
 fi
-printf '\1' | dd of="$pool/a" bs=1 seek=424 conv=notrunc status=none # a parent's UUID, but no parent
-status 0 "info of a child without its parent" vhost vol info default/a --json
+# The file has no name for its parent: it is recorded beside it, and the UUIDs are compared.
+status 0 "a child" vhost img create "$pool/child" --format vdi --backing a --backing-format vdi
+status 0 "info" vhost img info "$pool/child" --json
+like "tells the parent" "$out" "*\"a\"*"
+status 0 "it opens with its parent" vhost img map "$pool/child"
+status 0 "info of the whole chain" vhost img info "$pool/child" --backing-chain --json
+cp "$pool/child" "$pool/lost" # without what is recorded
+status 0 "its format is" vhost vol set default/lost --format vdi
+status 1 "a child whose parent nobody knows" vhost img map "$pool/lost"
+like "says what to do" "$err" "*none is recorded*rebase --unsafe*"
+status 0 "rebase" vhost img rebase --unsafe "$pool/lost" --backing a --backing-format vdi
+status 0 "it opens" vhost img map "$pool/lost"
+status 0 "another parent" vhost vol create default/other --size 10M --format vdi
+status 0 "rebase to it" vhost img rebase "$pool/lost" --backing other --backing-format vdi
+status 0 "it opens" vhost img map "$pool/lost"
+status 0 "to none" vhost img rebase "$pool/lost" --backing ""
+status 0 "it opens" vhost img map "$pool/lost"
+printf '\1' | dd of="$pool/a" bs=1 seek=408 conv=notrunc status=none # as if it had been written to
+status 1 "a parent that was changed" vhost img map "$pool/child"
+like "is named as the cause" "$err" "*was changed after this image was made*"
 finish

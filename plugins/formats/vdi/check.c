@@ -58,14 +58,15 @@ static void rescan(struct vdi *v)
 	uint64_t n = (uint64_t)v->h.blocks + VDI_SPARE;
 
 	for (uint64_t k = 0; k < n; k++)
-		if (v->slot[k] != SLOT_LATE)
+		if (v->slot[k] != SLOT_LATE && v->slot[k])
 			v->slot[k] = SLOT_FREE;
 	v->npending = 0;
 	v->hint = 0;
 	for (uint32_t b = 0; b < v->h.blocks; b++) {
 		uint32_t x = vdi_entry(v, b);
 
-		v->pend[b] = 0;
+		if (v->pend[b])
+			v->pend[b] = 0;
 		if (x >= VDI_ZERO || v->slot[x] != SLOT_FREE)
 			continue;
 		v->slot[x] = SLOT_USED;

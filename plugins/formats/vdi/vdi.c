@@ -102,19 +102,10 @@ static int scan(struct vdi *v, struct vh_err *e)
 	return r;
 }
 
-static void arrays_free(struct vdi *v)
-{
-	free(v->map);
-	free(v->pend);
-	free(v->owner);
-	free(v->slot);
-	free(v->dirty);
-	free(v->copy);
-}
-
 static void vdi_free(struct vdi *v)
 {
-	arrays_free(v);
+	vdi_arrays_free(v);
+	free(v->copy);
 	pthread_mutex_destroy(&v->lock);
 	pthread_mutex_destroy(&v->io);
 	free(v);
@@ -126,8 +117,11 @@ static int parent_open(struct vdi *v, const struct vh_open *o, struct vh_err *e)
 
 	if (!vdi_has_parent(&v->h))
 		return 0;
-	if (!o->backing)
-		return v->repair ? 0 : vdi_fail(e, -EINVAL, "the parent image is missing");
+	if (!o->backing) { /* the host leaves it alone; what it would show, if it were asked for, is not zeros */
+		v->parent_bytes = UINT64_MAX;
+		v->backing_bytes = v->h.bytes;
+		return 0;
+	}
 	r = v->repair ? 0 : vdi_parent_check(&v->h, o->backing, e);
 	v->parent_bytes = o->backing_bytes;
 	v->backing_bytes = v->parent_bytes < v->h.bytes ? v->parent_bytes : v->h.bytes;

@@ -140,6 +140,7 @@ int vdi_compact(struct vdi *v, uint32_t *closed, struct vh_job *j, struct vh_err
 /* Finds a place for a map of so many entries beside the one that is there, and empties the first *cut slots for it. */
 int vdi_make_room(struct vdi *v, uint32_t blocks, uint32_t *map_off, uint32_t *cut, struct vh_job *j, struct vh_err *e);
 int vdi_arrays(struct vdi *v, uint32_t blocks, struct vh_err *e); /* room for so many blocks and slots, what is known kept */
+void vdi_arrays_free(struct vdi *v);
 int vdi_cancelled(struct vh_job *j);
 void vdi_truncate(struct vdi *v);
 int vdi_resize(void *img, uint64_t bytes, struct vh_job *j, struct vh_err *e);
