@@ -199,7 +199,7 @@ int q2_verdict(const char *name)
 		g_error("check %s: %s", name, e.cause);
 	q2_close_(&m);
 	ours = f.bad ? 2 : f.leaks ? 3 : 0;
-	if (ours != theirs) {
+	if (ours != theirs && !(theirs == 1 && ours)) { /* 1: it did not get to the end */
 		g_autofree char *out = NULL;
 
 		q2_try("qemu-img check -f qcow2 %s > said 2>&1", name);
