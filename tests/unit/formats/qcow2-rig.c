@@ -199,6 +199,8 @@ int q2_verdict(const char *name)
 		g_error("check %s: %s", name, e.cause);
 	q2_close_(&m);
 	ours = f.bad ? 2 : f.leaks ? 3 : 0;
+	if (ours == 2 && !theirs && g_str_has_prefix(f.first, "something else lies over"))
+		return ours; /* the counts agree, which is all that qemu-img looks at */
 	if (ours != theirs && !(theirs == 1 && ours)) { /* 1: it did not get to the end */
 		g_autofree char *out = NULL;
 
