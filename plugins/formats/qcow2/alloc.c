@@ -124,9 +124,9 @@ static int alloc_many(struct q2 *q, uint64_t n, uint64_t *off)
 	uint64_t per = UINT64_C(1) << q->rb_bits, s = q->end;
 	int r = 0;
 
-	/* So far ahead that the run is covered also behind the blocks that are made for it. */
+	/* So far ahead that the run is covered also behind the blocks that are made for it, which moves it on. */
 	for (int k = 0; r >= 0 && q2_uncovered(q, s, n); k++, s = q->end)
-		r = k < 8 ? q2_blocks_make(q, s, n + per + n / per + 4) : -EFBIG;
+		r = k < 16 ? q2_blocks_make(q, s, n + ((per + n / per + 4) << k)) : -EFBIG;
 	for (uint64_t k = 0; r >= 0 && k < n; k++) {
 		r = q2_ref_set(q, s + k, 1);
 		for (uint64_t j = 0; r < 0 && j < k; j++)

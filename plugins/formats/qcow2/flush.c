@@ -121,7 +121,7 @@ static int copy_tables(struct q2 *q)
 		q->l1_any_copied = 1;
 	}
 	q->l1_any_dirty = 0;
-	any = q->l1_any_copied;
+	any = q->l1_any_copied || q->unlinking.n; /* what was unlinked in the file already is freed by this flush as well */
 	pthread_mutex_unlock(&q->alloc_lock);
 	r = q2_cache_copy(&q->l2);
 	return r < 0 ? r : r | any;
