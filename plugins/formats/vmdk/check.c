@@ -16,8 +16,6 @@ void check_tell(struct checker *c, uint32_t what, uint64_t sector, const char *f
 	char text[200];
 	va_list ap;
 
-	if (what == VH_CHECK_CORRUPT && c->repair)
-		what = VH_CHECK_FIXED;
 	if (++c->findings > MOST_FINDINGS) {
 		c->suppressed++;
 		return;
@@ -26,6 +24,8 @@ void check_tell(struct checker *c, uint32_t what, uint64_t sector, const char *f
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	c->fn(c->ctx, what, sector * SECTOR, text);
+	if (what == VH_CHECK_LEAK ? c->leaks && !c->lost : c->repair)
+		c->fn(c->ctx, VH_CHECK_FIXED, sector * SECTOR, text);
 }
 
 int bitmap_init(struct bitmap *b, uint64_t granule, uint64_t phase, uint64_t end)
@@ -173,7 +173,7 @@ static int check_table(struct checker *c, uint32_t k, int good, int rgood)
 		int redundant = bad_entries(x, c->gt) > bad_entries(x, c->rgt);
 
 		/* After a crash that is how it must be, and the first one counts. */
-		check_tell(c, x->unclean && !redundant ? (c->repair ? VH_CHECK_FIXED : VH_CHECK_LEAK) : VH_CHECK_CORRUPT, x->rgd[k],
+		check_tell(c, x->unclean && !redundant ? VH_CHECK_LEAK : VH_CHECK_CORRUPT, x->rgd[k],
 			   "the copies of grain table %u differ", k);
 		if (redundant)
 			memcpy(c->gt, c->rgt, n);
@@ -182,7 +182,7 @@ static int check_table(struct checker *c, uint32_t k, int good, int rgood)
 	if (!good)
 		memcpy(c->gt, c->rgt, n);
 	r = check_entries(c, k);
-	if (r < 0 || !c->repair)
+	if (r < 0 || !(c->repair || (c->leaks && rewrite && x->unclean)))
 		return r;
 	if (r || rewrite || (x->rgd && good != rgood))
 		return repair_table(c, k, good, rgood);
@@ -265,7 +265,7 @@ static int check_sparse(struct checker *c)
 		if (!(k % 64) && c->job && c->job->progress)
 			c->job->progress(c->j, x->first + (uint64_t)k * x->gtes * x->grain, c->im->sectors);
 	}
-	if (r >= 0 && c->repair)
+	if (r >= 0 && (c->repair || c->leaks))
 		r = repair_directories(c);
 	if (r >= 0)
 		r = check_space(c);
@@ -354,7 +354,7 @@ static int holds_data(struct checker *c, uint64_t sector, uint64_t n)
 int check_space(struct checker *c)
 {
 	struct extent *x = c->x;
-	int give_back = c->repair && !c->lost; /* what a lost table named may still be wanted */
+	int give_back = c->leaks && !c->lost; /* what a lost table named may still be wanted */
 	uint64_t file = c->end, at = MAX(x->overhead, c->used.phase), n;
 	int r = 0;
 
@@ -370,7 +370,7 @@ int check_space(struct checker *c)
 		r = holds_data(c, at, n);
 		if (r <= 0)
 			continue;
-		check_tell(c, give_back ? VH_CHECK_FIXED : VH_CHECK_LEAK, at, "%llu bytes hold data that nothing refers to", ULL(n * SECTOR));
+		check_tell(c, VH_CHECK_LEAK, at, "%llu bytes hold data that nothing refers to", ULL(n * SECTOR));
 		r = give_back ? c->im->ops->discard(x->v, n * SECTOR, at * SECTOR) : 0;
 		if (r == -EOPNOTSUPP)
 			r = c->im->ops->zero(x->v, n * SECTOR, at * SECTOR);
@@ -381,9 +381,11 @@ int check_space(struct checker *c)
 int vmdk_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e)
 {
 	struct image *im = img;
-	struct checker c = {.im = im, .repair = repair != 0 && !im->read_only, .fn = fn, .ctx = ctx, .j = j};
+	struct checker c = {.im = im, .fn = fn, .ctx = ctx, .j = j};
 	int r = im->read_only ? 0 : sync_all(im);
 
+	c.repair = !im->read_only && (repair & VH_CHECK_CORRUPT);
+	c.leaks = !im->read_only && (repair & VH_CHECK_LEAK);
 	c.job = vh_service(vmdk_host, VH_SVC_JOB, sizeof(*c.job));
 	if (r < 0)
 		return fail(e, r, "cannot flush the image");
@@ -399,8 +401,8 @@ int vmdk_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh
 			r = check_readable(&c);
 	}
 	if (c.suppressed)
-		fn(ctx, c.repair ? VH_CHECK_FIXED : VH_CHECK_CORRUPT, 0, "and many more faults, which are not told one by one");
-	if (c.repair && r >= 0) { /* what was in memory may be another now */
+		fn(ctx, VH_CHECK_CORRUPT, 0, "and many more faults, which are not told one by one");
+	if ((c.repair || c.leaks) && r >= 0) { /* what was in memory may be another now */
 		pthread_mutex_lock(&im->lock);
 		tables_drop(im);
 		for (uint32_t k = 0; k < im->nx; k++)

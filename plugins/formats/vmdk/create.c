@@ -31,7 +31,7 @@ static int split(const struct plan *p)
 
 static int plan_make(const struct vh_create *c, struct plan *p, struct vh_err *e)
 {
-	const char *name = c->name ? c->name : "disk.vmdk";
+	const char *name = VH_HAS(c, name) ? c->name : "disk.vmdk";
 	size_t n = strlen(name);
 
 	memset(p, 0, sizeof(*p));
@@ -279,9 +279,13 @@ static int flat_create(const struct vh_meta_ops *ops, struct vh_meta *v, uint64_
 	return r == -EOPNOTSUPP && ops->bytes(v) >= bytes ? 0 : r;
 }
 
-static int text_create(const struct vh_meta_ops *ops, struct vh_meta *v, const struct text *desc)
+static int text_create(const struct vh_meta_ops *ops, struct vh_meta *v, struct text *desc)
 {
-	int r = ops->write(v, desc->p, desc->n, 0);
+	int r;
+
+	while (desc->n % SECTOR && desc->n < desc->cap) /* whole sectors: volumes may know nothing less */
+		desc->p[desc->n++] = '\n';
+	r = ops->write(v, desc->p, desc->n, 0);
 
 	if (r >= 0 && ops->bytes(v) != desc->n)
 		r = ops->resize(v, desc->n);

@@ -54,8 +54,7 @@ int layout_read(const struct vh_meta_ops *m, struct vh_meta *v, enum file_kind *
 		d->at = at *= SECTOR;
 		d->room = n *= SECTOR;
 	}
-	if (n > DESC_MAX)
-		return fail(e, -EFBIG, "a descriptor of %llu bytes; at most %u are possible", ULL(n), DESC_MAX);
+	n = MIN(n, DESC_MAX + 1); /* a volume may be larger than the text in it, which then ends with a NUL */
 	text = malloc(n + 1);
 	if (!text)
 		return fail(e, -ENOMEM, "no memory for the descriptor");
@@ -63,6 +62,10 @@ int layout_read(const struct vh_meta_ops *m, struct vh_meta *v, enum file_kind *
 	if (r < 0) {
 		free(text);
 		return fail(e, r, "cannot read the descriptor");
+	}
+	if (n > DESC_MAX && !memchr(text, 0, n)) {
+		free(text);
+		return fail(e, -EFBIG, "a descriptor of more than %u bytes", DESC_MAX);
 	}
 	r = desc_parse(d, text, n, &why);
 	free(text);
@@ -92,13 +95,35 @@ int layout_cid(const struct vh_meta_ops *m, struct vh_meta *v, uint32_t *cid, st
 	return r;
 }
 
+/* Our own files are whole sectors, filled up with line ends, and stay that. */
+static int whole_sectors(struct desc *d)
+{
+	uint64_t n = d->len;
+	char *text;
+
+	while (n > 1 && d->text[n - 1] == '\n' && d->text[n - 2] == '\n')
+		n--;
+	text = realloc(d->text, ROUND_UP(n, SECTOR) + 1);
+	if (!text)
+		return -ENOMEM;
+	d->text = text;
+	d->len = ROUND_UP(n, SECTOR);
+	memset(text + n, '\n', d->len - n);
+	text[d->len] = 0;
+	return 0;
+}
+
 int desc_write(struct image *im, struct desc *d, struct vh_err *e)
 {
-	uint64_t old = im->desc.len, room = MAX(ROUND_UP(MAX(old, d->len), SECTOR), d->room);
+	int pad = !d->room && im->desc.len % SECTOR == 0 ? whole_sectors(d) : 0;
+	uint64_t old = im->desc.len;
+	uint64_t room = MAX(ROUND_UP(MAX(old, d->len), SECTOR), d->room);
 	struct desc old_desc;
 	uint8_t *a, *b;
 	int r = 0;
 
+	if (pad < 0)
+		return fail(e, pad, "no memory for the descriptor");
 	if (d->room && d->len > d->room)
 		return fail(e, -ENOSPC, "the descriptor has room for %llu bytes, %llu are needed", ULL(d->room), ULL(d->len));
 	a = calloc(2, room);

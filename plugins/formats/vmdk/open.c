@@ -200,6 +200,7 @@ static void image_free(struct image *im)
 		free(x->held.v);
 	}
 	free(im->x);
+	free(im->volumes);
 	desc_free(&im->desc);
 	codec_free(im->codec);
 	pthread_mutex_destroy(&im->lock);
@@ -227,8 +228,13 @@ int vmdk_open(const struct vh_open *o, void **img, struct vh_err *e)
 	pthread_cond_init(&im->cond, NULL);
 	im->ops = m;
 	im->v0 = o->volumes[0];
-	im->volumes = o->volumes;
 	im->nvols = o->n;
+	im->volumes = calloc(o->n, sizeof(struct vh_meta *));
+	if (!im->volumes) {
+		image_free(im);
+		return fail(e, -ENOMEM, "no memory for %u files", o->n);
+	}
+	memcpy(im->volumes, o->volumes, o->n * sizeof(struct vh_meta *));
 	im->read_only = !!(o->flags & VH_OPEN_RO);
 	im->repair = !!(o->flags & VH_OPEN_REPAIR);
 	r = layout_read(m, im->v0, &kind, &im->desc, e);
@@ -325,7 +331,7 @@ int vmdk_info(void *img, struct vh_image_info *i)
 	for (uint32_t k = 0; k < im->nx; k++)
 		if (im->x[k].unclean)
 			i->caps |= VH_FMT_DIRTY;
-	if (im->nx == 1 && im->x[0].v == im->v0 && im->x[0].kind == KIND_SPARSE && !im->stream_format)
+	if (VH_KNOWS(i, end) && im->nx == 1 && im->x[0].v == im->v0 && im->x[0].kind == KIND_SPARSE && !im->stream_format)
 		i->end = space_end(&im->x[0]) * SECTOR;
 	pthread_mutex_unlock(&im->lock);
 	return 0;

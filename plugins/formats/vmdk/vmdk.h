@@ -198,7 +198,7 @@ struct codec;  /* codec.c */
 struct image {
 	const struct vh_meta_ops *ops;
 	struct vh_meta *v0;
-	struct vh_meta *const *volumes;
+	struct vh_meta **volumes;
 	uint32_t nvols;
 	int read_only, repair;
 	struct desc desc; /* text NULL: a bare extent */
@@ -315,7 +315,7 @@ struct bitmap {
 struct checker {
 	struct image *im;
 	struct extent *x;
-	int repair, damaged_dir, lost; /* the directories must be written anew; tables are gone, and what they named is not known */
+	int repair, leaks, damaged_dir, lost; /* mend what is corrupt, give back leaks; the directories must be written anew; tables are gone, and what they named is not known */
 	uint64_t end; /* of the file before anything was repaired */
 	vh_check_fn *fn;
 	void *ctx;
