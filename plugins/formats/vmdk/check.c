@@ -284,6 +284,8 @@ static int check_readable(struct checker *c)
 	uint8_t *in = malloc(2 * grain), *out = malloc(grain);
 	int r = in && out ? 0 : -ENOMEM;
 
+	if (x->at_end == 2 && x->end > MAX(x->overhead, 1) && !c->im->stream)
+		check_tell(c, VH_CHECK_CORRUPT, x->end, "the stream has no end: it was not written completely, or the file is cut short");
 	for (uint64_t pos = x->first * SECTOR, end = (x->first + x->sectors) * SECTOR; pos < end && r >= 0;) {
 		struct vh_extent ext[8];
 		struct vh_map m = {.size = sizeof(m), .op = VH_MAP_REPORT, .cap = 8, .pos = pos, .len = end - pos, .ext = ext};
@@ -360,19 +362,20 @@ int check_space(struct checker *c)
 
 	for (uint64_t k = 0; k < x->held.n; k++)
 		bitmap_mark(&c->used, x->held.v[k], x->grain);
-	for (; at < file && r >= 0; at += n) {
+	at = ROUND_UP(at - c->used.phase, x->grain) + c->used.phase;
+	for (; at < file && r >= 0; at += n) { /* slot by slot: the rest of one that tables have is theirs */
 		n = MIN(x->grain, file - at);
 		if (bitmap_any(&c->used, at, n) || bitmap_any(&c->meta, at, n))
 			continue;
-		while (at + n < file && !bitmap_any(&c->used, at + n, 1) && !bitmap_any(&c->meta, at + n, 1))
+		while (at + n < file && !bitmap_any(&c->used, at + n, x->grain) && !bitmap_any(&c->meta, at + n, x->grain))
 			n += MIN(x->grain, file - at - n);
-		n = MIN(n, file - at);
 		r = holds_data(c, at, n);
 		if (r <= 0)
 			continue;
 		check_tell(c, VH_CHECK_LEAK, at, "%llu bytes hold data that nothing refers to", ULL(n * SECTOR));
 		r = give_back ? c->im->ops->discard(x->v, n * SECTOR, at * SECTOR) : 0;
-		if (r == -EOPNOTSUPP)
+		/* A volume that punches nothing, or not to the last sector. */
+		if (give_back && (r == -EOPNOTSUPP || (r >= 0 && holds_data(c, at, n) > 0)))
 			r = c->im->ops->zero(x->v, n * SECTOR, at * SECTOR);
 	}
 	return r < 0 ? r : 0;

@@ -307,6 +307,8 @@ void vmdk_close(void *img)
 
 	if (!im->read_only)
 		tidy(im);
+	if (im->stream)
+		stream_close(im);
 	image_free(im);
 }
 

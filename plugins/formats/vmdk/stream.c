@@ -59,8 +59,14 @@ int stream_unwritten(struct image *im, uint64_t sector)
 static int write_out(struct image *im)
 {
 	struct stream *s = im->stream;
-	int r = s->n ? im->ops->write(im->x[0].v, s->buf, s->n, s->at) : 0;
+	struct vh_meta *v = im->x[0].v;
+	int r = 0;
 
+	/* The file must end where the stream ends; hosts that let a volume grow by writing give it more than that. */
+	if (s->n && im->ops->bytes(v) < s->at + s->n)
+		r = im->ops->resize(v, s->at + s->n);
+	if (s->n && (r >= 0 || r == -EOPNOTSUPP))
+		r = im->ops->write(v, s->buf, s->n, s->at);
 	if (r < 0) {
 		s->error = r; /* what comes later would stand behind a hole */
 		return r;
@@ -291,6 +297,15 @@ static int append_end(struct image *im)
 	if (r >= 0)
 		r = append_marker(im, 0, MARKER_EOS);
 	return r < 0 ? r : write_out(im);
+}
+
+void stream_close(struct image *im)
+{
+	struct stream *s = im->stream;
+
+	/* Where a volume is written by blocks larger than a sector, it may have grown to a whole one. */
+	if (s->complete && !s->error && im->ops->bytes(im->x[0].v) > s->at)
+		im->ops->resize(im->x[0].v, s->at);
 }
 
 int stream_flush(struct image *im)

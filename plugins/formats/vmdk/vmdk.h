@@ -291,6 +291,7 @@ struct extent *extent_at(struct image *im, uint64_t pos);
 /* stream.c */
 int stream_open(struct image *im, struct vh_err *e); /* the file is a fresh stream that may be filled */
 int stream_flush(struct image *im);
+void stream_close(struct image *im); /* [main] flushed */
 void stream_free(struct image *im);
 int stream_unwritten(struct image *im, uint64_t sector); /* what was put there is still in memory; lock held */
 int stream_write_out(struct image *im);
