@@ -149,7 +149,7 @@ static int check_table(struct checker *c, uint32_t k, int good, int rgood)
 {
 	struct extent *x = c->x;
 	uint64_t n = x->gt_sectors * SECTOR;
-	int r = 0, rewrite = 0;
+	int r = 0, rewrite = 0, late = x->unclean && good && x->rgd && !x->rgd[k];
 
 	if (!good && !rgood) {
 		if (x->gd[k] || (x->rgd && x->rgd[k])) { /* told already */
@@ -160,6 +160,14 @@ static int check_table(struct checker *c, uint32_t k, int good, int rgood)
 		}
 		return 0;
 	}
+	if (!good && !x->gd[k] && x->unclean) {
+		check_tell(c, VH_CHECK_LEAK, x->rgd[k], "the redundant copy of grain table %u is ahead of the first directory", k);
+		if (c->leaks || c->repair) {
+			x->rgd[k] = 0;
+			c->damaged_dir = 1;
+		}
+		return 0;
+	}
 	if (good)
 		r = tables_read(x, x->gd, k, 1, c->gt);
 	if (r >= 0 && rgood)
@@ -167,7 +175,7 @@ static int check_table(struct checker *c, uint32_t k, int good, int rgood)
 	if (r < 0)
 		return r;
 	if (x->rgd && good != rgood)
-		check_tell(c, VH_CHECK_CORRUPT, good ? x->gd[k] : x->rgd[k], "grain table %u is there only in the %s copy", k,
+		check_tell(c, late ? VH_CHECK_LEAK : VH_CHECK_CORRUPT, good ? x->gd[k] : x->rgd[k], "grain table %u is there only in the %s copy", k,
 			   good ? "first" : "redundant");
 	if (good && rgood && memcmp(c->gt, c->rgt, n)) {
 		int redundant = bad_entries(x, c->gt) > bad_entries(x, c->rgt);
@@ -182,7 +190,7 @@ static int check_table(struct checker *c, uint32_t k, int good, int rgood)
 	if (!good)
 		memcpy(c->gt, c->rgt, n);
 	r = check_entries(c, k);
-	if (r < 0 || !(c->repair || (c->leaks && rewrite && x->unclean)))
+	if (r < 0 || !(c->repair || (c->leaks && (late || (rewrite && x->unclean)))))
 		return r;
 	if (r || rewrite || (x->rgd && good != rgood))
 		return repair_table(c, k, good, rgood);

@@ -81,7 +81,7 @@ int repair_directories(struct checker *c)
 	struct extent *x = c->x;
 	int r = c->im->ops->flush(x->v);
 
-	if (r >= 0 && c->damaged_dir && c->repair) {
+	if (r >= 0 && c->damaged_dir && (c->repair || (x->gd_at && (!x->rgd || x->rgd_at)))) {
 		if (x->rgd)
 			r = directory_write(c, x->rgd, &x->rgd_at);
 		if (r >= 0)

@@ -128,12 +128,63 @@ static int bring_in_step(struct extent *x, uint32_t k, uint32_t n, const uint8_t
 	return r;
 }
 
+static int directory_write(struct extent *x, const uint32_t *dir, uint64_t at)
+{
+	uint64_t n = ROUND_UP((uint64_t)x->ngd * 4, SECTOR);
+	uint8_t *raw = calloc(1, n);
+	int r = raw ? x->img->ops->flush(x->v) : -ENOMEM;
+
+	for (uint32_t k = 0; k < x->ngd && raw; k++)
+		put32(raw + (size_t)k * 4, dir[k]);
+	if (r >= 0)
+		r = x->img->ops->write(x->v, raw, n, at * SECTOR);
+	free(raw);
+	return r;
+}
+
+/* After a crash: the first directory counts, also where the other one was written and it was not, or the reverse. */
+static int forget_unpublished(struct extent *x)
+{
+	int any = 0;
+
+	for (uint32_t k = 0; x->unclean && x->rgd && k < x->ngd; k++) {
+		any |= !x->gd[k] != !x->rgd[k];
+		if (!x->gd[k])
+			x->rgd[k] = 0;
+	}
+	return any;
+}
+
+static int add_copies(struct extent *x)
+{
+	uint64_t n = x->gt_sectors * SECTOR, at;
+	uint8_t *raw = malloc(n);
+	int r = raw ? 0 : -ENOMEM;
+
+	for (uint32_t k = 0; k < x->ngd && r >= 0; k++) {
+		if (!x->gd[k] || x->rgd[k])
+			continue;
+		r = tables_read(x, x->gd, k, 1, raw);
+		if (r < 0)
+			break;
+		pthread_mutex_lock(&x->img->lock);
+		r = space_take_tables(x, x->gt_sectors, &at);
+		pthread_mutex_unlock(&x->img->lock);
+		if (r >= 0)
+			r = x->img->ops->write(x->v, raw, n, at * SECTOR);
+		if (r >= 0)
+			x->rgd[k] = (uint32_t)at;
+	}
+	free(raw);
+	return r < 0 ? r : directory_write(x, x->rgd, x->rgd_at);
+}
+
 static int scan(struct extent *x)
 {
 	uint64_t each = x->gt_sectors * SECTOR, room = each * MIN(TABLES_AT_ONCE, MAX(1, (1u << 20) / each));
 	uint32_t at_once = (uint32_t)(room / each);
 	uint8_t *raw = malloc(2 * room);
-	int r = raw ? mark_metadata(x) : -ENOMEM;
+	int odd = forget_unpublished(x), r = raw ? mark_metadata(x) : -ENOMEM;
 
 	for (uint32_t k = 0, n; k < x->ngd && r >= 0; k += n) {
 		n = 1;
@@ -158,6 +209,8 @@ static int scan(struct extent *x)
 		}
 	}
 	free(raw);
+	if (r >= 0 && odd && !x->damaged)
+		r = add_copies(x);
 	return r;
 }
 
