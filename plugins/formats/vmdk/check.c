@@ -77,23 +77,34 @@ static int table_ok(const struct extent *x, uint32_t s)
 	return s && s < x->end && x->gt_sectors <= x->end - s;
 }
 
-/* Marks the tables of a directory; those that lie outside the file, or over others, are of no use. */
-static void mark_tables(struct checker *c, const uint32_t *dir, const uint32_t *other, uint8_t *good, const char *which)
+/* Marks the tables of a directory. Those that lie outside the file, or over others, are of no use; the one that came first
+ * there may be the right one, if nobody knows better. */
+enum { TABLE_BAD, TABLE_SUSPECT, TABLE_GOOD };
+static void mark_tables(struct checker *c, const uint32_t *dir, uint8_t *good, const char *which)
 {
 	struct extent *x = c->x;
 
 	for (uint32_t k = 0; k < x->ngd; k++) {
-		good[k] = 0;
+		good[k] = TABLE_BAD;
 		if (!dir[k])
 			continue;
-		if (!table_ok(x, dir[k]))
+		if (!table_ok(x, dir[k])) {
 			check_tell(c, VH_CHECK_CORRUPT, dir[k], "%s grain table %u lies outside the file", which, k);
-		else if (bitmap_mark(&c->meta, dir[k], x->gt_sectors))
+		} else if (bitmap_any(&c->meta, dir[k], x->gt_sectors)) {
+			bitmap_mark(&c->twice, dir[k], x->gt_sectors);
 			check_tell(c, VH_CHECK_CORRUPT, dir[k], "%s grain table %u shares bytes with other metadata", which, k);
-		else
-			good[k] = 1;
+		} else {
+			bitmap_mark(&c->meta, dir[k], x->gt_sectors);
+			good[k] = TABLE_GOOD;
+		}
 	}
-	(void)other;
+}
+
+static void suspect_tables(struct checker *c, const uint32_t *dir, uint8_t *good)
+{
+	for (uint32_t k = 0; k < c->x->ngd; k++)
+		if (good[k] && bitmap_any(&c->twice, dir[k], c->x->gt_sectors))
+			good[k] = TABLE_SUSPECT;
 }
 
 /* Entries that cannot be, in one copy of a table. */
@@ -145,10 +156,11 @@ static int check_entries(struct checker *c, uint32_t k)
 	return changed;
 }
 
-static int check_table(struct checker *c, uint32_t k, int good, int rgood)
+static int check_table(struct checker *c, uint32_t k, int how, int rhow)
 {
 	struct extent *x = c->x;
 	uint64_t n = x->gt_sectors * SECTOR;
+	int good = how && !(how == TABLE_SUSPECT && rhow == TABLE_GOOD), rgood = rhow && !(rhow == TABLE_SUSPECT && how == TABLE_GOOD);
 	int r = 0, rewrite = 0, late = x->unclean && good && x->rgd && !x->rgd[k];
 
 	if (!good && !rgood) {
@@ -242,12 +254,15 @@ static int check_sparse(struct checker *c)
 	uint8_t *good = calloc(2, x->ngd), *rgood = good + x->ngd;
 	int r = 0, slots = aligned(x, &r);
 
+	c->meta.bits = c->used.bits = c->twice.bits = NULL;
 	c->gt = malloc(2 * x->gt_sectors * SECTOR);
 	c->rgt = c->gt + x->gt_sectors * SECTOR;
 	if (r >= 0 && (!good || !c->gt))
 		r = -ENOMEM;
 	if (r >= 0)
 		r = bitmap_init(&c->meta, 1, 0, end);
+	if (r >= 0)
+		r = bitmap_init(&c->twice, 1, 0, end);
 	/* Copies of grains come behind the end. */
 	if (r >= 0)
 		r = bitmap_init(&c->used, slots ? x->grain : 1, phase, end);
@@ -263,9 +278,13 @@ static int check_sparse(struct checker *c)
 		c->damaged_dir = 1;
 	}
 	if (r >= 0)
-		mark_tables(c, x->gd, x->rgd, good, "first");
+		mark_tables(c, x->gd, good, "first");
 	if (r >= 0 && x->rgd)
-		mark_tables(c, x->rgd, x->gd, rgood, "redundant");
+		mark_tables(c, x->rgd, rgood, "redundant");
+	if (r >= 0) {
+		suspect_tables(c, x->gd, good);
+		suspect_tables(c, x->rgd ? x->rgd : x->gd, rgood);
+	}
 	for (uint32_t k = 0; k < x->ngd && r >= 0; k++) {
 		r = check_table(c, k, good[k], rgood[k]);
 		if (!(k % 64) && cancelled(c))
@@ -281,6 +300,8 @@ static int check_sparse(struct checker *c)
 	free(c->gt);
 	free(c->meta.bits);
 	free(c->used.bits);
+	free(c->twice.bits);
+	c->meta.bits = c->used.bits = c->twice.bits = NULL;
 	return r;
 }
 

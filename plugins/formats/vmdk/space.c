@@ -179,6 +179,40 @@ static int add_copies(struct extent *x)
 	return r < 0 ? r : directory_write(x, x->rgd, x->rgd_at);
 }
 
+/* Some grains lie across slots: whether any of them shares bytes with anything, sector by sector. 1: yes. */
+static int overlaps(struct extent *x)
+{
+	uint64_t each = x->gt_sectors * SECTOR, gd = DIV_UP((uint64_t)x->ngd * 4, SECTOR);
+	uint8_t *raw = malloc(each);
+	struct bitmap b = {0};
+	int r = raw ? bitmap_init(&b, 1, 0, MIN(x->end, FILE_SECTORS)) : -ENOMEM, was = 0;
+
+	if (r >= 0) {
+		bitmap_mark(&b, 0, x->overhead && x->overhead <= x->end ? x->overhead : 1);
+		bitmap_mark(&b, x->desc_at, x->desc_size);
+		bitmap_mark(&b, x->gd_at, gd);
+		bitmap_mark(&b, x->rgd_at, x->rgd ? gd : 0);
+	}
+	for (uint32_t k = 0; k < x->ngd && r >= 0; k++) {
+		if (x->gd[k])
+			bitmap_mark(&b, x->gd[k], x->gt_sectors);
+		if (x->rgd && x->rgd[k])
+			bitmap_mark(&b, x->rgd[k], x->gt_sectors);
+	}
+	for (uint32_t k = 0; k < x->ngd && r >= 0 && !was; k++) {
+		r = x->gd[k] ? tables_read(x, x->gd, k, 1, raw) : 0;
+		for (uint32_t i = 0; i < x->gtes && r >= 0 && x->gd[k]; i++) {
+			uint64_t g = get32(raw + (size_t)i * 4);
+
+			if (g != GTE_NONE && !(g == GTE_ZERO && x->zero_gte))
+				was |= bitmap_mark(&b, g, x->grain);
+		}
+	}
+	free(b.bits);
+	free(raw);
+	return r < 0 ? r : was;
+}
+
 static int scan(struct extent *x)
 {
 	uint64_t each = x->gt_sectors * SECTOR, room = each * MIN(TABLES_AT_ONCE, MAX(1, (1u << 20) / each));
@@ -203,13 +237,21 @@ static int scan(struct extent *x)
 					continue;
 				if (!entry_ok(x, g))
 					x->damaged = 1;
-				else if (mark(x, g, x->grain, &r) && (g - x->phase) % x->grain == 0)
-					x->damaged = 1;
+				else if ((g - x->phase) % x->grain)
+					odd |= (mark(x, g, x->grain, &r), 2);
+				else if (mark(x, g, x->grain, &r))
+					odd |= 4;
 			}
 		}
 	}
 	free(raw);
-	if (r >= 0 && odd && !x->damaged)
+	if (odd & 4 && !(odd & 2)) /* two grains in one slot, all of them in slots */
+		x->damaged = 1;
+	if (r >= 0 && odd & 2 && !x->damaged) {
+		r = overlaps(x);
+		x->damaged = r > 0;
+	}
+	if (r >= 0 && odd & 1 && !x->damaged)
 		r = add_copies(x);
 	return r;
 }

@@ -323,7 +323,7 @@ struct checker {
 	const struct vh_job_ops *job;
 	struct vh_job *j;
 	uint64_t findings, suppressed, looked;
-	struct bitmap meta, used;
+	struct bitmap meta, used, twice; /* twice: what two tables of a directory, or a table and other metadata, both have */
 	uint8_t *gt, *rgt;
 };
 void check_tell(struct checker *c, uint32_t what, uint64_t sector, const char *fmt, ...) VH_PRINTF(4, 5);
