@@ -304,9 +304,10 @@ static int walk(struct ask *a)
 {
 	struct vh_map *m = a->m;
 	unsigned further = 1024; /* pieces past what was asked for, as long as they go on where the last one ends */
+	unsigned pieces = 8192;  /* of one call: the host comes again, and others want the lock */
 	int r;
 
-	while (a->pos < a->limit) {
+	while (a->pos < a->limit && (pieces-- || !m->n)) {
 		struct vh_extent ext;
 
 		if (a->pos >= a->stop && !further--)
