@@ -366,7 +366,7 @@ static int make_files(struct round *r, struct vh_create *c, struct vh_meta **met
 	ret = 0;
 	for (unsigned v = 0; v < r->volumes && !ret; v++) {
 		unsigned align = r->number % 2 ? 1 : CRASH_SECTOR;
-		uint64_t bytes = v ? refs[v - 1].bytes : required;
+		uint64_t bytes = v ? refs[v - 1].bytes : n ? 0 : required; /* measure() tells of all files together */
 
 		if (v)
 			r->names[v] = g_strndup(refs[v - 1].name, sizeof(refs[0].name));

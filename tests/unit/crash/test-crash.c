@@ -43,7 +43,7 @@ static void safe(void)
 
 static void found(void)
 {
-	struct crash_spec s = {.format = "toy-broken", .states = 20000, .seed = (uint64_t)g_test_rand_int(), .depth = 6, .backing = -1, .resizes = 1};
+	struct crash_spec s = {.format = "toy-broken", .states = 100000, .seed = (uint64_t)g_test_rand_int(), .depth = 6, .backing = -1, .resizes = 1};
 	struct crash_result r;
 	ERR_AUTO(e);
 

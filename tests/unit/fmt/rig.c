@@ -200,7 +200,7 @@ void rig_make(struct rig_files *f, const char *name, const char *format, const s
 	f->n = 1 + (unsigned)n;
 	for (unsigned k = 0; k < f->n; k++) {
 		f->name[k] = g_strdup(k ? refs[k - 1].name : name);
-		f->vol[k] = fake_vol_new(f->name[k], k ? refs[k - 1].bytes : required, caps);
+		f->vol[k] = fake_vol_new(f->name[k], k ? refs[k - 1].bytes : n ? 0 : required, caps);
 		metas[k] = fmt_meta_new(f->vol[k], 0);
 		rig_register(f->name[k], f->vol[k]);
 	}
