@@ -9,6 +9,7 @@
 /* What the tables tell of; pure input, so that tests need no VM. */
 struct acpi_config {
 	unsigned cpus;
+	uint8_t last_bus; /* of PCI */
 	uint64_t ecam_base, mmio32_first, mmio32_last, mmio64_first, mmio64_last; /* last 0: no such window */
 	unsigned (*intx_gsi)(unsigned slot, unsigned pin);
 };

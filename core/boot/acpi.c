@@ -223,7 +223,7 @@ static struct header *write_mcfg(struct out *o, const struct acpi_config *c)
 	if (!m)
 		return NULL;
 	m->base = c->ecam_base;
-	m->last = 255;
+	m->last = c->last_bus;
 	finish(&m->h, "MCFG", sizeof *m, 1);
 	return &m->h;
 }
@@ -268,7 +268,7 @@ size_t acpi_write(const struct acpi_config *c, uint64_t base, void *buf, size_t 
 
 int acpi_build(struct vm *v, const struct pci_host *h, uint64_t *rsdp, struct vh_err *e)
 {
-	struct acpi_config c = {.cpus = vm_cpus(v), .ecam_base = PCI_ECAM_BASE, .mmio32_first = PCI_MMIO32_BASE,
+	struct acpi_config c = {.cpus = vm_cpus(v), .last_bus = PCI_LAST_BUS, .ecam_base = PCI_ECAM_BASE, .mmio32_first = PCI_MMIO32_BASE,
 				.mmio32_last = PCI_MMIO32_END - 1, .intx_gsi = pci_intx_gsi};
 	void *p = mem_ptr(vm_mem(v), LAYOUT_ACPI, LAYOUT_ACPI_END - LAYOUT_ACPI);
 	uint64_t base64 = 0, size64 = 0;

@@ -57,7 +57,7 @@ static void host_bridge(struct aml *a, const struct acpi_config *c)
 	aml_name_int(a, "_SEG", 0);
 	aml_name_int(a, "_BBN", 0);
 	aml_resources(a, "_CRS");
-	aml_res_bus(a, 0, 255);
+	aml_res_bus(a, 0, c->last_bus);
 	aml_res_io(a, 0xcf8, 8);
 	aml_res_io_window(a, 0, 0xcf7);
 	aml_res_io_window(a, 0xd00, 0xffff);

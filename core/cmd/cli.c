@@ -77,6 +77,16 @@ char *cmd_title(const struct cmd *c)
 	return c->noun ? g_strconcat(c->noun, " ", c->verb, NULL) : g_strdup(c->verb);
 }
 
+char cmd_letter(const struct cmd *c, const char *option)
+{
+	size_t n = strlen(option);
+
+	for (const char *l = c->letters; l && *l; l += strcspn(l, " "), l += strspn(l, " "))
+		if (l[0] && l[1] == '=' && !strncmp(l + 2, option, n) && (!l[2 + n] || l[2 + n] == ' '))
+			return l[0];
+	return 0;
+}
+
 /* ---- one command line ---- */
 
 struct line {
@@ -154,16 +164,12 @@ static int is_flag_word(const char *s)
 	return g_strv_contains(words, s);
 }
 
-/* argv[*i] begins with "--" and more. Values: --name=value, or the next argument; flags stand alone. */
-static int take_option(struct line *l, int argc, char **argv, int *i, struct vh_err *e)
+/* An option and its value, NULL when none is attached to it: a flag stands alone, else the next argument is the value. */
+static int give_option(struct line *l, const char *name, const char *value, int argc, char **argv, int *i, struct vh_err *e)
 {
-	const char *arg = argv[*i] + 2, *eq = strchr(arg, '='), *value = eq ? eq + 1 : NULL;
-	char *name = g_strndup(arg, eq ? (size_t)(eq - arg) : strlen(arg));
-	const struct vh_opt *global, *o;
-	struct kv kv = { .key = name };
+	const struct vh_opt *global = schema_find(globals, name), *o;
+	struct kv kv = { .key = (char *)name };
 
-	g_ptr_array_add(l->texts, name);
-	global = schema_find(globals, name);
 	o = global ? global : l->cmd ? schema_find(l->cmd->options, name) : NULL;
 	if (!o && !(l->cmd && l->cmd->free_options))
 		return unknown_option(l, name, e);
@@ -188,6 +194,51 @@ static int take_option(struct line *l, int argc, char **argv, int *i, struct vh_
 	l->given.v = g_renew(struct kv, l->given.v, l->given.n + 1);
 	kv.value = (char *)value;
 	l->given.v[l->given.n++] = kv;
+	return 0;
+}
+
+/* argv[*i] begins with "--" and more. Values: --name=value, or the next argument; flags stand alone. */
+static int take_option(struct line *l, int argc, char **argv, int *i, struct vh_err *e)
+{
+	const char *arg = argv[*i] + 2, *eq = strchr(arg, '=');
+	char *name = g_strndup(arg, eq ? (size_t)(eq - arg) : strlen(arg));
+
+	g_ptr_array_add(l->texts, name);
+	return give_option(l, name, eq ? eq + 1 : NULL, argc, argv, i, e);
+}
+
+/* argv[*i] is "-x...": letters of flags may stand together, the first with a value ends them: -pq, -fraw, -f raw. */
+static int take_letters(struct line *l, int argc, char **argv, int *i, struct vh_err *e)
+{
+	const char *arg = argv[*i] + 1;
+
+	for (; *arg; arg++) {
+		const struct vh_opt *o = NULL;
+		const char *name = NULL, *p;
+		char *own;
+		int r;
+
+		for (p = l->cmd->letters; *p && !name; p += strcspn(p, " "), p += strspn(p, " "))
+			if (p[0] == *arg && p[1] == '=')
+				name = p + 2;
+		if (!name && *arg == 'q')
+			name = "quiet";
+		if (!name) {
+			err_usage(e, "there is no option -%c", *arg);
+			err_remedy(e, "see `vhost %s --help`", l->title);
+			return -EINVAL;
+		}
+		own = g_strndup(name, strcspn(name, " "));
+		g_ptr_array_add(l->texts, own);
+		o = schema_find(globals, own);
+		o = o ? o : schema_find(l->cmd->options, own);
+		if (o && o->type == VH_OPT_BOOL)
+			r = give_option(l, own, "on", argc, argv, i, e);
+		else
+			return give_option(l, own, arg[1] ? arg + 1 : NULL, argc, argv, i, e);
+		if (r)
+			return r;
+	}
 	return 0;
 }
 
@@ -240,6 +291,8 @@ static int parse_line(struct line *l, int argc, char **argv, struct vh_err *e)
 			r = take_option(l, argc, argv, &i, e);
 		else if (l->cmd && g_ascii_isdigit(argv[i][1]))
 			r = take_word(l, argv[i], e); /* a negative number */
+		else if (l->cmd && l->cmd->letters)
+			r = take_letters(l, argc, argv, &i, e);
 		else
 			r = unknown_option(l, argv[i] + 1, e);
 	}

@@ -21,6 +21,7 @@ const struct cmd *cli_find(cmd_tables tables, const char *noun, const char *verb
 int cli_has_noun(cmd_tables tables, const char *noun);
 /* The first words (nouns and short commands), or a noun's verbs; each once, in the tables' order. g_free the array. */
 const char **cli_words(cmd_tables tables, const char *noun);
+char cmd_letter(const struct cmd *c, const char *option); /* of an option, 0: none */
 char *cmd_title(const struct cmd *c); /* "pool create"; g_free */
 
 GString *help_top(cmd_tables tables);

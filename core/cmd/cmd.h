@@ -24,10 +24,11 @@ struct cmd {
 	const char *help;      /* more, or NULL */
 	vh_schema options;
 	int (*run)(struct cmd_ctx *c, struct vh_err *e); /* exit status >= 0, or negative errno with e set */
+	const char *letters; /* one-letter forms of options, "f=format p=progress"; q is always --quiet. NULL: none */
 	int free_options; /* unknown --x=y (or --x y) are handed on as cmd_ctx args "x=y", behind the others (plugin options) */
 };
-extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[], *const cmd_net[], *const cmd_vm[], *const cmd_run[],
-	*const cmd_doctor[], *const cmd_crashtest[]; /* NULL-terminated, one per file */
+extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[], *const cmd_img[], *const cmd_crashtest[], *const cmd_net[],
+	*const cmd_vm[], *const cmd_run[], *const cmd_doctor[]; /* NULL-terminated, one per file */
 
 /* Results: a JSON object to standard output with --json, else the text form. */
 void out_json(JsonBuilder *b); /* takes the builder's root; prints one line; frees it */

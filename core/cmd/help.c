@@ -25,13 +25,16 @@ static char *option_doc(const struct vh_opt *o)
 	return g_string_free(s, FALSE);
 }
 
-static char *option_head(const struct vh_opt *o)
+static char *option_head(const struct cmd *c, const struct vh_opt *o)
 {
 	g_autofree char *form = opt_form(o);
+	char letter = c ? cmd_letter(c, o->name) : 0, first[8] = "";
 
+	if (letter)
+		g_snprintf(first, sizeof(first), "-%c, ", letter);
 	if (o->type == VH_OPT_BOOL)
-		return g_strdup_printf("--%s", o->name);
-	return g_strdup_printf("--%s %s", o->name, form);
+		return g_strdup_printf("%s--%s", first, o->name);
+	return g_strdup_printf("%s--%s %s", first, o->name, form);
 }
 
 /* "  head   text", the text on a line of its own when the head is long. */
@@ -43,13 +46,13 @@ static void add_entry(GString *s, const char *head, const char *text)
 		g_string_append_printf(s, "  %-24s  %s\n", head, text);
 }
 
-static void add_options(GString *s, const char *title, vh_schema options)
+static void add_options(GString *s, const char *title, const struct cmd *c, vh_schema options)
 {
 	if (!options || !*options)
 		return;
 	g_string_append_printf(s, "\n%s:\n", title);
 	for (; *options; options++) {
-		g_autofree char *head = option_head(*options), *doc = option_doc(*options);
+		g_autofree char *head = option_head(c, *options), *doc = option_doc(*options);
 
 		add_entry(s, head, doc);
 	}
@@ -86,7 +89,7 @@ GString *help_top(cmd_tables tables)
 		all = g_strjoinv(" | ", (char **)verbs);
 		add_entry(s, words[i], all);
 	}
-	add_options(s, "Options of every command", cli_globals);
+	add_options(s, "Options of every command", NULL, cli_globals);
 	g_string_append(s, "\n`vhost COMMAND [VERB] --help` explains one; `vhost help man` prints the manual page,\n"
 			   "`vhost completion bash` the completion script.\n");
 	return s;
@@ -112,22 +115,27 @@ GString *help_command(const struct cmd *c)
 			any ? " [--option value]..." : "", c->summary);
 	if (c->help)
 		g_string_append_printf(s, "\n%s%s", c->help, g_str_has_suffix(c->help, "\n") ? "" : "\n");
-	add_options(s, "Options", c->options);
+	add_options(s, "Options", c, c->options);
 	if (c->free_options)
 		g_string_append(s, "\nFurther options are the plugin's: see `vhost plugin help NAME`.\n");
-	add_options(s, "Options of every command", cli_globals);
+	add_options(s, "Options of every command", NULL, cli_globals);
 	return s;
 }
 
 /* ---- JSON ---- */
 
-static void json_options(JsonBuilder *b, const char *name, vh_schema s)
+static void json_options(JsonBuilder *b, const char *name, const struct cmd *c, vh_schema s)
 {
 	json_builder_set_member_name(b, name);
 	json_builder_begin_array(b);
 	for (; s && *s; s++) {
 		json_builder_begin_object(b);
 		js_text(b, "name", (*s)->name);
+		if (c && cmd_letter(c, (*s)->name)) {
+			char letter[2] = { cmd_letter(c, (*s)->name), 0 };
+
+			js_text(b, "letter", letter);
+		}
 		js_text(b, "type", opt_type_name(*s));
 		js_text(b, "doc", (*s)->doc);
 		js_text(b, "default", (*s)->defval);
@@ -163,12 +171,12 @@ void help_json(JsonBuilder *b, cmd_tables tables, const char *noun, const char *
 			js_text(b, "summary", c->summary);
 			js_text(b, "help", c->help);
 			js_bool(b, "plugin_options", c->free_options);
-			json_options(b, "options", c->options);
+			json_options(b, "options", c, c->options);
 			json_builder_end_object(b);
 		}
 	}
 	json_builder_end_array(b);
-	json_options(b, "global_options", cli_globals);
+	json_options(b, "global_options", NULL, cli_globals);
 	json_builder_end_object(b);
 }
 

@@ -23,12 +23,15 @@ static void roff_add(GString *s, const char *text)
 	}
 }
 
-static void roff_options(GString *s, vh_schema o)
+static void roff_options(GString *s, const struct cmd *c, vh_schema o)
 {
 	for (; o && *o; o++) {
 		g_autofree char *form = opt_form(*o), *range = opt_range_text(*o);
+		char letter = c ? cmd_letter(c, (*o)->name) : 0;
 
 		g_string_append(s, ".TP\n.B ");
+		if (letter)
+			g_string_append_printf(s, "\\-%c\\fR, \\fB", letter);
 		roff_add(s, "--");
 		roff_add(s, (*o)->name);
 		if ((*o)->type != VH_OPT_BOOL) {
@@ -76,7 +79,7 @@ static void roff_command(GString *s, const struct cmd *c)
 			g_string_append_c(s, '\n');
 		g_string_append(s, ".fi\n");
 	}
-	roff_options(s, c->options);
+	roff_options(s, c, c->options);
 	if (c->free_options) {
 		g_string_append(s, ".PP\n");
 		roff_add(s, "Further options are the plugin's: vhost plugin help NAME.\n");
@@ -91,7 +94,7 @@ GString *help_man(cmd_tables tables)
 	g_string_append(s, ".nh\n.ad l\n.SH NAME\nvhost \\- virtual machines whose storage, disk formats and networks are plugins\n"
 			   ".SH SYNOPSIS\n.B vhost\n.I COMMAND\n.RI [ VERB ]\n.RI [ NAME ]...\n[\\-\\-option value]...\n"
 			   ".SH OPTIONS\nThese are taken by every command.\n");
-	roff_options(s, cli_globals);
+	roff_options(s, NULL, cli_globals);
 	g_string_append(s, ".SH COMMANDS\n");
 	for (cmd_tables t = tables; *t; t++)
 		for (const struct cmd *const *c = *t; *c; c++)

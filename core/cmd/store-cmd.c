@@ -38,8 +38,9 @@ void cmd_volume_close(struct cmd_volume *v)
 
 int cmd_size(const char *text, uint64_t now, uint64_t *out, struct vh_err *e)
 {
+	int sign = text[0] == '+' || text[0] == '-';
 	uint64_t n;
-	int ret = parse_size(text[0] == '+' ? text + 1 : text, &n, e);
+	int ret = parse_size(text + sign, &n, e);
 
 	if (ret) {
 		err_status(e, EXIT_USAGE);
@@ -47,6 +48,8 @@ int cmd_size(const char *text, uint64_t now, uint64_t *out, struct vh_err *e)
 	}
 	if (text[0] == '+' && __builtin_add_overflow(now, n, &n))
 		return err_set(e, -ERANGE, "%s more is too much", text + 1);
+	if (text[0] == '-' && __builtin_sub_overflow(now, n, &n))
+		return err_set(e, -ERANGE, "%s less is too much", text + 1);
 	*out = n;
 	return 0;
 }

@@ -18,7 +18,7 @@ void cmd_free_options(const struct cmd_ctx *c, struct kvs *out);
 struct cmd_volume { struct store_pool *pool; char *pool_name, *name; };
 int cmd_volume_open(const char *arg, struct cmd_volume *v, struct vh_err *e);
 void cmd_volume_close(struct cmd_volume *v);
-/* "10G", or "+5G" on top of `now`. */
+/* "10G", "+5G" on top of `now`, "-5G" below it. */
 int cmd_size(const char *text, uint64_t now, uint64_t *out, struct vh_err *e);
 
 void js_bytes(JsonBuilder *b, const char *name, uint64_t value); /* UINT64_MAX, unknown: null */

@@ -288,6 +288,10 @@ const struct cmd *const cmd_vm[] = {
 	VM("console", "NAME", "Connect to a VM's serial port", vm_run_console, .options = console_options,
 	   .help = "Ctrl-] leaves. Any number may be connected; all see the output, all may type."),
 	VM("balloon", "NAME [SIZE]", "Show the balloon, or let the guest keep SIZE of its memory", vm_run_balloon),
+	VM("snapshot", "NAME DISK ACTION [SNAPSHOT]", "Make, list or delete snapshots of a disk while the guest runs", vm_run_snapshot,
+	   .help = "DISK is its label, serial number or number (vm info); ACTION is create, list or delete. The guest's requests wait for\n"
+		   "the moment. What the guest has not flushed yet is not in the snapshot, as after a power cut."),
+	VM("resize-disk", "NAME DISK SIZE", "Make a disk larger while the guest runs; +SIZE: by that much", vm_run_resize_disk),
 	VM("stats", "NAME", "Show a VM's counters", vm_run_stats),
 	VM("events", "NAME", "Follow a VM's changes of state, one a line", run_events),
 	NULL

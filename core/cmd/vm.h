@@ -18,6 +18,8 @@ JsonObject *vm_element(JsonObject *o, const char *array, unsigned i); /* NULL be
 int vm_run_info(struct cmd_ctx *c, struct vh_err *e);    /* vm-show.c */
 int vm_run_stats(struct cmd_ctx *c, struct vh_err *e);
 int vm_run_balloon(struct cmd_ctx *c, struct vh_err *e);
+int vm_run_snapshot(struct cmd_ctx *c, struct vh_err *e); /* vm-disk.c */
+int vm_run_resize_disk(struct cmd_ctx *c, struct vh_err *e);
 int vm_run_console(struct cmd_ctx *c, struct vh_err *e); /* vm-console.c */
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include "cmd/store-cmd.h"
+#include "cmd/image-cmd.h"
 #include "cmd/vol.h"
 
 int vol_done(struct cmd_ctx *c, const struct cmd_volume *v, const char *what)
@@ -22,32 +22,6 @@ int vol_done(struct cmd_ctx *c, const struct cmd_volume *v, const char *what)
 		printf("volume %s/%s %s\n", v->pool_name, v->name, what);
 	}
 	return 0;
-}
-
-static int run_create(struct cmd_ctx *c, struct vh_err *e)
-{
-	struct store_create s = {.format = vh_opt_str(c->opts, "format", "raw"), .bytes = (uint64_t)vh_opt_num(c->opts, "size", 0),
-				 .prealloc = (uint32_t)vh_opt_num(c->opts, "preallocation", 0)};
-	g_autofree char *title = NULL;
-	struct cmd_volume v;
-	struct kvs options;
-	struct vh_job j;
-	int ret = cmd_volume_open(c->args[0], &v, e);
-
-	if (ret)
-		return ret;
-	cmd_free_options(c, &options);
-	s.name = v.name;
-	s.options = &options;
-	title = g_strdup_printf("creating %s", v.name);
-	job_begin(&j, title, c->quiet || c->json);
-	ret = store_vol_create(v.pool, &s, &j, e);
-	job_end(&j);
-	kvs_clear(&options);
-	if (!ret)
-		vol_done(c, &v, "created");
-	cmd_volume_close(&v);
-	return ret;
 }
 
 struct listing {
@@ -133,54 +107,6 @@ out:
 	return ret < 0 ? ret : 0;
 }
 
-static int run_info(struct cmd_ctx *c, struct vh_err *e)
-{
-	char format[32], path[4096] = "";
-	const struct vh_pool_ops *ops;
-	struct vh_vol_stat st;
-	struct cmd_volume v;
-	uint64_t bytes;
-	void *pool;
-	int ret = cmd_volume_open(c->args[0], &v, e);
-
-	if (ret)
-		return ret;
-	ret = store_vol_stat(v.pool, v.name, &st, e);
-	if (!ret)
-		ret = store_format_get(v.pool, v.name, format, e);
-	if (ret)
-		goto out;
-	ops = store_pool_ops(v.pool, &pool);
-	if (!ops->path || ops->path(pool, v.name, path, sizeof(path), NULL))
-		path[0] = 0;
-	path[sizeof(path) - 1] = 0;
-	bytes = !strcmp(format, "raw") ? st.bytes : store_disk_bytes(v.pool, v.name, format);
-	if (c->json) {
-		JsonBuilder *b = json_builder_new();
-
-		json_builder_begin_object(b);
-		js_volume(b, v.pool_name, v.name, &st, format);
-		js_bytes(b, "disk_bytes", bytes);
-		js_bool(b, "in_use", !!(st.flags & VH_STAT_IN_USE));
-		js_text(b, "path", path[0] ? path : NULL);
-		json_builder_end_object(b);
-		out_json(b);
-	} else {
-		g_autofree char *size = size_text(st.bytes), *alloc = size_text(st.allocated), *disk = size_text(bytes);
-		g_autofree char *when = time_text(st.mtime);
-
-		printf("Name:       %s/%s\nFormat:     %s\nDisk size:  %s\nSize:       %s\nAllocated:  %s\n", v.pool_name, v.name,
-		       format[0] ? format : "not recorded", disk, size, alloc);
-		printf("Modified:   %s\nIn use:     %s\nIdentity:   %s\n", when ? when : "-",
-		       st.flags & VH_STAT_IN_USE ? "yes" : "no", st.identity);
-		if (path[0])
-			printf("Path:       %s\n", path);
-	}
-out:
-	cmd_volume_close(&v);
-	return ret;
-}
-
 static int run_delete(struct cmd_ctx *c, struct vh_err *e)
 {
 	struct vh_vol_stat st;
@@ -194,86 +120,11 @@ static int run_delete(struct cmd_ctx *c, struct vh_err *e)
 	ret = store_vol_stat(v.pool, v.name, &st, e);
 	if (!ret) {
 		job_begin(&j, "deleting", c->quiet || c->json);
-		ret = store_vol_remove(v.pool, v.name, &j, e);
+		ret = store_vol_delete(v.pool, v.name, &j, e);
 		job_end(&j);
 	}
 	if (!ret)
 		vol_done(c, &v, "deleted");
-	cmd_volume_close(&v);
-	return ret;
-}
-
-/* A disk inside a format: the format moves its own end, in the image that is opened for it alone. */
-static int resize_image(const struct cmd_volume *v, const char *format, const char *size, int shrink, struct vh_err *e)
-{
-	g_autofree char *name = g_strdup_printf("%s/%s", v->pool_name, v->name);
-	g_autofree char *holder = g_strdup_printf("pid %d vhost vol resize", (int)getpid());
-	struct kv kv[] = {{(char *)"volume", name}, {(char *)"format", (char *)format}};
-	struct kvs spec = {kv, 2};
-	struct fmt_info info;
-	struct disk *d;
-	uint64_t bytes;
-	int ret = disk_open(&spec, holder, NULL, NULL, &d, e);
-
-	if (ret)
-		return ret;
-	fmt_get_info(d->image, &info);
-	ret = cmd_size(size, info.bytes, &bytes, e);
-	if (!ret && bytes < info.bytes && !shrink) {
-		err_remedy(e, "add --shrink; what lies behind the new end is lost");
-		ret = err_usage(e, "the disk would become smaller");
-	}
-	if (!ret)
-		ret = fmt_resize(d->image, bytes, e);
-	disk_close(d);
-	return ret;
-}
-
-static int run_resize(struct cmd_ctx *c, struct vh_err *e)
-{
-	const char *given = vh_opt_str(c->opts, "format", NULL);
-	int shrink = (int)vh_opt_num(c->opts, "shrink", 0);
-	const struct vh_pool_ops *ops;
-	struct vh_vol_stat st;
-	struct cmd_volume v;
-	char format[32];
-	uint64_t bytes;
-	struct vh_job j;
-	void *pool;
-	int ret = cmd_volume_open(c->args[0], &v, e);
-
-	if (ret)
-		return ret;
-	ret = store_vol_stat(v.pool, v.name, &st, e);
-	if (!ret)
-		ret = store_format_pick(v.pool, v.name, given, format, e);
-	if (ret)
-		goto out;
-	if (strcmp(format, "raw")) {
-		ret = resize_image(&v, format, c->args[1], shrink, e);
-		goto out;
-	}
-	ops = store_pool_ops(v.pool, &pool);
-	ret = cmd_size(c->args[1], st.bytes, &bytes, e);
-	if (ret)
-		goto out;
-	if (bytes < st.bytes && !shrink) {
-		err_remedy(e, "add --shrink; what lies behind the new end is lost");
-		ret = err_usage(e, "the volume would become smaller");
-		goto out;
-	}
-	if (!ops->resize) {
-		ret = err_set(e, -EOPNOTSUPP, "this type of pool cannot resize volumes");
-		goto out;
-	}
-	job_begin(&j, "resizing", c->quiet || c->json);
-	ret = ops->resize(pool, v.name, bytes, (uint32_t)vh_opt_num(c->opts, "preallocation", 0), &j, e);
-	job_end(&j);
-out:
-	if (ret)
-		err_object(e, "volume %s/%s", v.pool_name, v.name);
-	else
-		vol_done(c, &v, "resized");
 	cmd_volume_close(&v);
 	return ret;
 }
@@ -356,16 +207,6 @@ static int run_set(struct cmd_ctx *c, struct vh_err *e)
 	return ret;
 }
 
-static const char *const preallocations[] = {"off", "falloc", "full", NULL};
-#define PREALLOC                                                                                                       \
-	CMD_OPT("preallocation", VH_OPT_ENUM, "off: space as it is written; falloc: reserved now; full: written now",  \
-		.defval = "off", .choices = preallocations)
-static const struct vh_opt *const create_options[] = {
-	CMD_OPT("size", VH_OPT_SIZE, "Size of the disk", .flags = VH_OPT_REQUIRED, .min = 1, .max = INT64_MAX),
-	CMD_OPT("format", VH_OPT_STR, "Disk format", .defval = "raw"), PREALLOC, NULL};
-static const struct vh_opt *const resize_options[] = {
-	CMD_OPT("shrink", VH_OPT_BOOL, "Allow a smaller size: what lies behind it is lost", .defval = "off"),
-	CMD_OPT("format", VH_OPT_STR, "The format, where none is recorded"), PREALLOC, NULL};
 static const struct vh_opt *const set_options[] = {
 	CMD_OPT("format", VH_OPT_STR, "Record this as the volume's format", .flags = VH_OPT_REQUIRED), NULL};
 
@@ -374,12 +215,26 @@ static const struct vh_opt *const set_options[] = {
 
 const struct cmd *const cmd_vol[] = {
 	VOL("list", "[POOL]", "List the volumes of a pool", run_list),
-	VOL("info", "POOL/NAME", "Show one volume", run_info),
-	VOL("create", "POOL/NAME", "Make a volume", run_create, .options = create_options, .free_options = 1,
-	    .help = "The options of the pool type are given as --OPTION VALUE, those of the format as --format.OPTION VALUE.\n"
-		    "Making a volume again that is there already, with the same properties, is no error."),
+	VOL("info", "POOL/NAME", "Show one volume and the image in it", img_run_info, .options = img_info_options,
+	    .free_options = 1, .letters = IMG_LETTERS),
+	VOL("create", "POOL/NAME", "Make a volume", img_run_create, .options = vol_create_options, .free_options = 1,
+	    .letters = IMG_CREATE_LETTERS, .help = img_create_help),
 	VOL("delete", "POOL/NAME", "Delete a volume", run_delete),
-	VOL("resize", "POOL/NAME SIZE", "Change a volume's size; +SIZE: by that much", run_resize, .options = resize_options),
+	VOL("resize", "POOL/NAME SIZE", "Change a volume's size; +SIZE, -SIZE: by that much", img_run_resize,
+	    .options = img_resize_options, .free_options = 1, .letters = "f=format"),
+	VOL("check", "POOL/NAME", "Look for errors in an image's metadata, and mend them", img_run_check,
+	    .options = img_check_options, .free_options = 1, .letters = "f=format p=progress r=repair", .help = img_check_help),
+	VOL("snapshot", "ACTION POOL/NAME [SNAPSHOT]", "Make, list, apply or delete an image's internal snapshots",
+	    img_run_snapshot, .options = img_snapshot_options, .free_options = 1, .letters = IMG_LETTERS,
+	    .help = img_snapshot_help),
+	VOL("rebase", "POOL/NAME", "Change an image's backing image", img_run_rebase, .options = img_rebase_options,
+	    .free_options = 1, .letters = "f=format b=backing F=backing-format u=unsafe p=progress", .help = img_rebase_help),
+	VOL("commit", "POOL/NAME", "Write an image into its backing image", img_run_commit, .options = img_commit_options,
+	    .free_options = 1, .letters = "f=format d=keep p=progress", .help = img_commit_help),
+	VOL("map", "POOL/NAME", "Show where the ranges of a disk lie", img_run_map, .options = img_map_options,
+	    .free_options = 1, .letters = "f=format s=offset l=length", .help = img_map_help),
+	VOL("amend", "POOL/NAME", "Change options of an image's format", img_run_amend, .options = img_amend_options,
+	    .free_options = 1, .letters = "f=format o=options p=progress", .help = img_amend_help),
 	VOL("clone", "POOL/NAME [POOL/]NEW", "Make an independent copy of a volume", run_clone),
 	VOL("upload", "POOL/NAME FILE", "Write a file (-: standard input) into a volume", vol_run_upload,
 	    .options = vol_upload_options,

@@ -16,6 +16,7 @@ struct job {
 	struct job *next;
 	enum job_op op;
 	int64_t arg;
+	char *disk, *name; /* of a disk's job */
 	int then_wait; /* Stop: the answer comes when the machine is down */
 	int result;
 	struct vh_err err;
@@ -224,6 +225,46 @@ static int balloon(struct job *j, struct vh_err *e)
 	return 0;
 }
 
+static int add_snapshot(void *ctx, const struct vh_snapshot *s)
+{
+	JsonObject *o = add_object(ctx);
+	g_autofree char *id = g_utf8_make_valid(s->id ? s->id : "", -1), *name = g_utf8_make_valid(s->name ? s->name : "", -1);
+	g_autofree char *time = s->when > 0 ? ctl_time_text(s->when / 1000) : NULL;
+
+	json_object_set_string_member(o, "id", id);
+	json_object_set_string_member(o, "name", name);
+	num(o, "disk_bytes", s->bytes);
+	if (time)
+		json_object_set_string_member(o, "time", time);
+	return 0;
+}
+
+static int disk_job(struct job *j, struct vh_err *e)
+{
+	struct mach *m = j->s->mach;
+	struct fmt_info info;
+	struct disk *d;
+	int r = mach_disk_find(m, j->disk, &d, e);
+
+	if (r < 0)
+		return r;
+	j->reply = json_object_new();
+	switch (j->op) {
+	case JOB_SNAP_CREATE:
+		return mach_snapshot_create(m, d, j->name, e);
+	case JOB_SNAP_DELETE:
+		return mach_snapshot_remove(m, d, j->name, e);
+	case JOB_SNAP_LIST:
+		return mach_snapshot_list(m, d, add_snapshot, add_array(j->reply, "snapshots"), e);
+	default:
+		r = mach_resize_disk(m, d, (uint64_t)j->arg, e);
+		fmt_get_info(d->image, &info);
+		json_object_set_string_member(j->reply, "disk", d->label);
+		num(j->reply, "bytes", info.bytes);
+		return r;
+	}
+}
+
 /* [main loop] */
 static void go(struct vh_task *t)
 {
@@ -255,6 +296,12 @@ static void go(struct vh_task *t)
 	case JOB_INFO:
 		j->reply = info(j->s);
 		break;
+	case JOB_SNAP_CREATE:
+	case JOB_SNAP_LIST:
+	case JOB_SNAP_DELETE:
+	case JOB_RESIZE_DISK:
+		j->result = disk_job(j, &j->err);
+		break;
 	}
 	loop_post(j->s->loop, &j->back);
 }
@@ -263,6 +310,8 @@ static void job_free(struct job *j)
 {
 	err_clear(&j->err);
 	g_clear_pointer(&j->reply, json_object_unref);
+	g_free(j->disk);
+	g_free(j->name);
 	g_free(j);
 }
 
@@ -306,21 +355,21 @@ void job_forget(struct job *j)
 	j->c = NULL;
 }
 
-void job_start(struct ctl_server *s, struct conn *c, enum job_op op, int64_t arg, int then_wait)
+/* NULL: it was refused. */
+static struct job *job_new(struct ctl_server *s, struct conn *c, enum job_op op, int64_t arg)
 {
 	struct job *j;
 
 	if (s->closing) {
 		if (c)
 			conn_error(c, VARLINK_VM ".ShuttingDown", NULL);
-		return;
+		return NULL;
 	}
 	j = g_new0(struct job, 1);
 	j->s = s;
 	j->c = c;
 	j->op = op;
 	j->arg = arg;
-	j->then_wait = then_wait;
 	j->go.fn = go;
 	j->back.fn = back;
 	j->next = s->jobs;
@@ -329,6 +378,27 @@ void job_start(struct ctl_server *s, struct conn *c, enum job_op op, int64_t arg
 		c->job = j;
 		c->mode = CONN_JOB;
 	}
+	return j;
+}
+
+void job_start(struct ctl_server *s, struct conn *c, enum job_op op, int64_t arg, int then_wait)
+{
+	struct job *j = job_new(s, c, op, arg);
+
+	if (!j)
+		return;
+	j->then_wait = then_wait;
+	loop_post(s->main_loop, &j->go);
+}
+
+void job_start_disk(struct ctl_server *s, struct conn *c, enum job_op op, const char *disk, const char *name, int64_t arg)
+{
+	struct job *j = job_new(s, c, op, arg);
+
+	if (!j)
+		return;
+	j->disk = g_strdup(disk);
+	j->name = g_strdup(name);
 	loop_post(s->main_loop, &j->go);
 }
 

@@ -124,6 +124,46 @@ static void balloon(struct conn *c, const struct varlink_call *call)
 		job_start(c->s, c, JOB_BALLOON, target, 0);
 }
 
+static void disk_call(struct conn *c, const struct varlink_call *call, enum job_op op, int named)
+{
+	const char *disk = NULL, *name = NULL;
+
+	if (varlink_str(call, "disk", &disk) != 1)
+		conn_invalid(c, "disk");
+	else if (named && varlink_str(call, "name", &name) != 1)
+		conn_invalid(c, "name");
+	else
+		job_start_disk(c->s, c, op, disk, name, 0);
+}
+
+static void snapshot_create(struct conn *c, const struct varlink_call *call)
+{
+	disk_call(c, call, JOB_SNAP_CREATE, 1);
+}
+
+static void snapshot_list(struct conn *c, const struct varlink_call *call)
+{
+	disk_call(c, call, JOB_SNAP_LIST, 0);
+}
+
+static void snapshot_delete(struct conn *c, const struct varlink_call *call)
+{
+	disk_call(c, call, JOB_SNAP_DELETE, 1);
+}
+
+static void resize_disk(struct conn *c, const struct varlink_call *call)
+{
+	const char *disk = NULL;
+	int64_t bytes = 0;
+
+	if (varlink_str(call, "disk", &disk) != 1)
+		conn_invalid(c, "disk");
+	else if (varlink_int(call, "bytes", &bytes) != 1 || bytes < 1)
+		conn_invalid(c, "bytes");
+	else
+		job_start_disk(c->s, c, JOB_RESIZE_DISK, disk, NULL, bytes);
+}
+
 static void stats(struct conn *c, const struct varlink_call *call)
 {
 	job_start(c->s, c, JOB_STATS, 0, 0);
@@ -193,6 +233,9 @@ static const char *const with_interface[] = { "interface", NULL };
 static const char *const with_stop[] = { "timeout", "wait", NULL };
 static const char *const with_target[] = { "target", NULL };
 static const char *const with_replay[] = { "replay", NULL };
+static const char *const with_disk[] = { "disk", NULL };
+static const char *const with_snapshot[] = { "disk", "name", NULL };
+static const char *const with_bytes[] = { "disk", "bytes", NULL };
 static const char *const with_data[] = { "data", NULL };
 
 static const struct method methods[] = {
@@ -208,6 +251,10 @@ static const struct method methods[] = {
 	{ VARLINK_VM ".Console", with_replay, console },
 	{ VARLINK_VM ".ConsoleInput", with_data, console_input },
 	{ VARLINK_VM ".Balloon", with_target, balloon },
+	{ VARLINK_VM ".SnapshotCreate", with_snapshot, snapshot_create },
+	{ VARLINK_VM ".SnapshotList", with_disk, snapshot_list },
+	{ VARLINK_VM ".SnapshotDelete", with_snapshot, snapshot_delete },
+	{ VARLINK_VM ".ResizeDisk", with_bytes, resize_disk },
 	{ VARLINK_VM ".Stats", NULL, stats },
 	{ VARLINK_VM ".Events", NULL, events },
 };

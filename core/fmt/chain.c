@@ -2,6 +2,8 @@
  * Copyright The vhost authors */
 /* Opening and closing the images of a chain: what files an image has, its format's plugin, what both say of themselves. */
 #include <stdlib.h>
+#include <string.h>
+#include <vhost/sugar.h>
 #include "fmt/impl.h"
 #include "plug/object.h"
 #include "plug/plug.h"
@@ -158,8 +160,22 @@ static int volumes_alloc(struct fmt_layer *l, uint32_t n, struct vh_err *e)
 	return l->vols && l->metas && l->meta_ptrs ? 0 : err_set(e, -ENOMEM, "no memory for an image of %u files", n);
 }
 
+/* A format may know that there is a backing image, but not its name: of the top image the option `backing` says it, else
+ * whoever resolves knows what is recorded. */
+static const struct vh_ref *named(struct fmt_layer *l, const struct fmt_spec *s, const struct vh_ref *ref, struct vh_ref *own)
+{
+	const char *name = l->depth ? NULL : vh_opt_str(s->opts, "backing", NULL);
+
+	if (ref->name[0] || ref->role != VH_REF_BACKING || !name || strlen(name) >= sizeof(own->name))
+		return ref;
+	*own = *ref;
+	strcpy(own->name, name);
+	return own;
+}
+
 static int resolve(struct fmt_layer *l, const struct fmt_spec *s, const struct vh_ref *ref, struct next *next, struct vh_err *e)
 {
+	struct vh_ref own;
 	char format[32] = "";
 	struct blk_vol *vol = NULL;
 	int r, backing = ref->role == VH_REF_BACKING;
@@ -170,6 +186,7 @@ static int resolve(struct fmt_layer *l, const struct fmt_spec *s, const struct v
 		return err_set(e, -EIO, "format %s names two backing images", l->ops->name);
 	if (!s->resolve)
 		return err_set(e, -EACCES, "the image refers to another file, %s, and nothing here may open it", ref->name);
+	ref = named(l, s, ref, &own);
 	r = s->resolve(s->resolve_ctx, ref, backing || l->read_only, &vol, format, e);
 	if (r < 0 && ref->optional && r == -ENOENT && !backing) {
 		if (e)

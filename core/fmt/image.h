@@ -81,6 +81,7 @@ void fmt_listen(struct fmt_image *i, void (*fn)(void *ctx, uint64_t bytes), void
 /* Blocking access for commands (upload, download, convert). [main] */
 int fmt_pread(struct fmt_image *i, void *buf, uint64_t len, uint64_t off, struct vh_err *e);
 int fmt_pwrite(struct fmt_image *i, const void *buf, uint64_t len, uint64_t off, struct vh_err *e);
+int fmt_pzero(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_err *e);
 /* The extents of [off, off+len) merged over the chain: fn(ctx, off, len, VH_EXT_*, depth in the chain, volume address). */
 int fmt_report(struct fmt_image *i, uint64_t off, uint64_t len,
 	       int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
@@ -118,7 +119,8 @@ struct fmt_layer_info {
 };
 uint32_t fmt_layers(const struct fmt_image *i);
 int fmt_layer_get(const struct fmt_image *i, uint32_t depth, struct fmt_layer_info *out); /* -ENOENT */
-/* fmt_report of the image at one depth alone: what it leaves to its backing image comes as VH_EXT_BACKING. */
+/* fmt_report of the image at one depth alone: what it leaves to its backing image comes as VH_EXT_BACKING. In the place of the
+ * depth fn gets 1 where the format says that this image decides what is here. */
 int fmt_report_layer(struct fmt_image *i, uint32_t depth, uint64_t off, uint64_t len,
 		     int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
 		     struct vh_err *e);

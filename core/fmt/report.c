@@ -92,13 +92,13 @@ static int report(struct fmt_image *i, uint32_t top, int alone, uint64_t off, ui
 			uint64_t n = x->pos + x->len < win ? x->pos + x->len - pos : win - pos, below;
 
 			if (x->type != VH_EXT_BACKING) {
-				r = report_add(&p, pos, n, x->type, depth,
+				r = report_add(&p, pos, n, x->type, alone ? !!(x->flags & VH_EXT_ALLOCATED) : depth,
 					       x->type == VH_EXT_DATA || x->type == VH_EXT_COMPRESSED ? x->addr : 0);
 				pos += n;
 				continue;
 			}
 			if (alone) {
-				r = report_add(&p, pos, n, VH_EXT_BACKING, depth, 0);
+				r = report_add(&p, pos, n, VH_EXT_BACKING, 0, 0);
 				pos += n;
 				continue;
 			}

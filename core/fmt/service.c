@@ -130,6 +130,19 @@ int fmt_pwrite(struct fmt_image *i, const void *buf, uint64_t len, uint64_t off,
 	return blocking(i, VH_WRITE, (void *)(uintptr_t)buf, len, off, "writing", e);
 }
 
+int fmt_pzero(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_err *e)
+{
+	int r = image_outside(i, len, off, e);
+
+	if (r < 0)
+		return r;
+	if (i->read_only)
+		return err_set(e, -EROFS, "image %s is read-only", i->label);
+	if (i->flat)
+		return blk_zero(i->layers[0]->vols[i->flat_vol], len, off + i->flat_addr, e);
+	return blocking(i, VH_ZERO, NULL, len, off, "zeroing", e);
+}
+
 int fmt_flush(struct fmt_image *i, struct vh_err *e)
 {
 	if (i->read_only)

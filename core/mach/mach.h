@@ -60,6 +60,12 @@ struct vm *mach_vm(struct mach *m);
 struct virtio_dev *mach_balloon(struct mach *m);
 unsigned mach_disks(struct mach *m);
 struct disk *mach_disk(struct mach *m, unsigned i);
+/* [main] What can be done while the guest runs; its requests wait meanwhile. disks.c. By label, serial number or number. */
+int mach_disk_find(struct mach *m, const char *name, struct disk **out, struct vh_err *e);
+int mach_snapshot_create(struct mach *m, struct disk *d, const char *name, struct vh_err *e);
+int mach_snapshot_list(struct mach *m, struct disk *d, vh_snapshot_fn *fn, void *ctx, struct vh_err *e);
+int mach_snapshot_remove(struct mach *m, struct disk *d, const char *name, struct vh_err *e);
+int mach_resize_disk(struct mach *m, struct disk *d, uint64_t bytes, struct vh_err *e); /* grows; durable when it returns */
 unsigned mach_nics(struct mach *m);
 struct net_port *mach_port(struct mach *m, unsigned i);
 void mach_free(struct mach *m); /* flushes and closes everything */

@@ -47,13 +47,18 @@ int store_attach(struct store_pool *p, const struct store_attach *a, struct blk_
 	return 0;
 }
 
+int vol_meta_read(struct store_pool *p, const char *volume, const char *key, char *buf, size_t cap, struct vh_err *e)
+{
+	int64_t n = p->ops->meta_get ? p->ops->meta_get(p->pool, volume, key, buf, cap, e) :
+				       hostmeta_get(p, volume, key, buf, cap, e);
+
+	buf[n < 0 ? 0 : MIN((uint64_t)n, cap - 1)] = 0;
+	return n == -ENODATA ? 0 : about(p, volume, n < 0 ? (int)n : 0, e);
+}
+
 int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e)
 {
-	int64_t n = p->ops->meta_get ? p->ops->meta_get(p->pool, volume, key, value, 32, e) :
-				       hostmeta_get(p, volume, key, value, 32, e);
-
-	value[n < 0 ? 0 : MIN(n, 31)] = 0;
-	return n == -ENODATA ? 0 : about(p, volume, n < 0 ? (int)n : 0, e);
+	return vol_meta_read(p, volume, key, value, 32, e);
 }
 
 int vol_meta_set(struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e)

@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 /* New volumes. The format is recorded last: a volume without a record is not used by anything, and making it again
  * finishes it. */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "store/store-i.h"
@@ -46,53 +47,134 @@ static int make_volume(struct store_pool *p, const char *name, uint64_t bytes, u
 	return ret;
 }
 
-uint64_t store_disk_bytes(struct store_pool *p, const char *volume, const char *format)
+/* A further file of an image that is being made says "unfinished" as well, and whose it is. */
+static char *part_mark(const char *image)
 {
-	struct store_attach a = {.name = volume, .holder = "vhost", .mode = VH_ATTACH_PEEK};
-	const struct vh_format_ops *ops;
-	struct resolver r = {0};
-	struct fmt_spec s = {.read_only = 1, .label = volume, .resolve = resolver_open, .resolve_ctx = &r};
-	struct fmt_image *image;
-	struct fmt_info info;
-	uint64_t bytes = UINT64_MAX;
-	ERR_AUTO(e);
-
-	if (!format[0] || plug_format(format, &ops, &e) || resolver_init(&r, p, volume, "vhost", &e))
-		return bytes;
-	r.peek = 1;
-	s.ops = ops;
-	if (!store_attach(p, &a, &s.vol, &e) && !fmt_open(&s, &image, &e)) {
-		fmt_get_info(image, &info);
-		fmt_close(image);
-		bytes = info.bytes;
-	}
-	resolver_clear(&r);
-	return bytes;
+	return g_strdup_printf("part of %s", image);
 }
 
-/* Lets the format write its metadata into the new volume. */
+/* Lets the format write its metadata into the new volumes. */
 static int make_image(struct store_pool *p, const char *name, const struct vh_format_ops *ops, struct vh_create *vc,
-		      struct vh_job *j, struct vh_err *e)
+		      const struct vh_create_ref *refs, int n, struct vh_job *j, struct vh_err *e)
 {
-	struct blk_vol *v;
-	struct vh_meta *m;
-	int ret = rw_volume(p, name, "create", &v, e);
+	g_autofree struct blk_vol **v = g_new0(struct blk_vol *, n + 1);
+	g_autofree struct vh_meta **m = g_new0(struct vh_meta *, n + 1);
+	int ret = 0;
 
-	if (ret)
-		return ret;
-	m = fmt_meta_new(v, 0);
-	vc->volumes = &m;
-	vc->n = 1;
-	ret = m ? ops->create(vc, j, e) : -ENOMEM;
+	for (int k = 0; k <= n && !ret; k++) {
+		ret = rw_volume(p, k ? refs[k - 1].name : name, "create", &v[k], e);
+		m[k] = ret ? NULL : fmt_meta_new(v[k], 0);
+		if (!ret && !m[k])
+			ret = -ENOMEM;
+	}
+	vc->volumes = m;
+	vc->n = (uint32_t)n + 1;
+	if (!ret)
+		ret = ops->create(vc, j, e);
 	if (ret > 0)
 		ret = -EPROTO;
-	if (!ret)
-		ret = blk_flush(v, e);
+	for (int k = 0; k <= n && !ret; k++)
+		ret = blk_flush(v[k], e);
 	if (ret)
 		err_context(e, "format %s", ops->name);
-	fmt_meta_free(m);
-	blk_vol_put(v);
+	vc->volumes = NULL;
+	for (int k = 0; k <= n; k++) {
+		fmt_meta_free(m[k]);
+		if (v[k])
+			blk_vol_put(v[k]);
+	}
 	return ret;
+}
+
+/* What the format wants beside the image; the names are checked like any new volume's. */
+static int further_files(const struct vh_format_ops *ops, const struct vh_create *vc, struct vh_create_ref **out,
+			 struct vh_err *e)
+{
+	struct vh_create_ref *refs = NULL;
+	int n = 0, cap = 0;
+
+	*out = NULL;
+	while (ops->create_refs) {
+		for (int k = 0; k < cap; k++)
+			refs[k].size = sizeof(*refs);
+		n = ops->create_refs(vc, refs, (uint32_t)cap, e);
+		if (n <= cap)
+			break;
+		g_free(refs);
+		if (n > 4096)
+			return err_set(e, -EFBIG, "format %s wants %d files", ops->name, n);
+		cap = n;
+		refs = g_new0(struct vh_create_ref, cap);
+	}
+	for (int k = 0; k < n; k++) {
+		refs[k].name[sizeof(refs[k].name) - 1] = 0;
+		int ret = name_check("further file", refs[k].name, e);
+
+		if (!ret && !strcmp(refs[k].name, vc->name))
+			ret = err_set(e, -EINVAL, "a further file would have the image's own name");
+		for (int i = 0; i < k && !ret; i++)
+			if (!strcmp(refs[i].name, refs[k].name))
+				ret = err_set(e, -EINVAL, "two further files would have the name %s", refs[k].name);
+		if (ret) {
+			g_free(refs);
+			return err_set(e, ret, "format %s", ops->name);
+		}
+	}
+	if (n < 0)
+		g_free(refs);
+	else
+		*out = refs;
+	return n < 0 ? err_set(e, n, "format %s", ops->name) : n;
+}
+
+/* A volume that was not there, or had nothing in it yet. */
+static int make_empty(struct store_pool *p, const char *name, uint64_t bytes, uint32_t prealloc, const struct kvs *options,
+		      struct vh_job *j, struct vh_err *e)
+{
+	struct vh_vol_stat st;
+	int there = !store_vol_stat(p, name, &st, NULL), zeroed = 0;
+	int ret = make_volume(p, name, bytes, prealloc, options, j, &zeroed, e);
+
+	if (ret || !there || zeroed)
+		return ret;
+	err_remedy(e, "choose another name, or delete it first");
+	return about(p, name, err_set(e, -EEXIST, "it exists already, and not by this program's making"), e);
+}
+
+static int make_part(struct store_pool *p, const char *image, const struct vh_create_ref *ref, uint32_t prealloc,
+		     const struct kvs *options, struct vh_job *j, struct vh_err *e)
+{
+	g_autofree char *mark = part_mark(image);
+	struct vh_vol_stat st;
+	char found[256];
+	int ret = 0;
+
+	if (!store_vol_stat(p, ref->name, &st, NULL)) { /* what a crash left is made anew */
+		ret = vol_meta_read(p, ref->name, UNFINISHED, found, sizeof(found), e);
+		if (!ret && !strcmp(found, mark))
+			ret = store_vol_remove(p, ref->name, j, e);
+	}
+	if (!ret)
+		ret = make_empty(p, ref->name, ref->bytes, prealloc, options, j, e);
+	return ret ? ret : vol_meta_set(p, ref->name, UNFINISHED, mark, e);
+}
+
+/* All is there and the format recorded: the marks go, the image's own last. */
+static int finish(struct store_pool *p, const char *name, const struct vh_create_ref *refs, int n, struct vh_err *e)
+{
+	g_autofree char *mark = part_mark(name);
+	char found[256];
+	int ret = 0;
+
+	for (int k = 0; k < n && !ret; k++) {
+		ret = vol_meta_read(p, refs[k].name, UNFINISHED, found, sizeof(found), e);
+		if (ret || strcmp(found, mark))
+			continue;
+		ret = vol_meta_set(p, refs[k].name, PART_OF, name, e);
+		if (!ret)
+			ret = vol_meta_set(p, refs[k].name, UNFINISHED, NULL, e);
+	}
+	return ret ? ret : vol_meta_set(p, name, UNFINISHED, NULL, e);
 }
 
 /* A volume with a format that has metadata: "unfinished" is beside it from its first moment until the format is
@@ -100,21 +182,33 @@ static int make_image(struct store_pool *p, const char *name, const struct vh_fo
 static int create_formatted(struct store_pool *p, const struct store_create *c, const struct vh_format_ops *ops,
 			    struct vh_create *vc, const struct kvs *pool_options, struct vh_job *j, struct vh_err *e)
 {
+	uint32_t prealloc = c->prealloc == VH_PREALLOC_METADATA ? VH_PREALLOC_OFF : c->prealloc;
+	g_autofree struct vh_create_ref *refs = NULL;
 	uint64_t required = 0, full = 0;
-	int zeroed, ret = ops->measure ? ops->measure(vc, 0, &required, &full, e) : 0;
+	int made = 0, n = further_files(ops, vc, &refs, e), ret = n;
 
-	if (!ret)
-		ret = make_volume(p, c->name, c->prealloc ? full : required, c->prealloc, pool_options, j, &zeroed, e);
+	if (ret >= 0)
+		ret = ops->measure ? ops->measure(vc, 0, &required, &full, e) : 0;
+	/* With further files the data goes there; the image's own grows as its format writes it. */
+	if (!ret && n)
+		ret = make_empty(p, c->name, required, VH_PREALLOC_OFF, pool_options, j, e);
+	else if (!ret)
+		ret = make_empty(p, c->name, c->prealloc ? full : required, prealloc, pool_options, j, e);
 	if (ret)
 		return ret;
 	ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
+	for (; made < n && !ret; made += !ret)
+		ret = make_part(p, c->name, &refs[made], prealloc, pool_options, j, e);
 	if (!ret)
-		ret = make_image(p, c->name, ops, vc, j, e);
+		ret = make_image(p, c->name, ops, vc, refs, n, j, e);
 	if (!ret)
 		ret = store_format_set(p, c->name, c->format, e);
-	if (ret)
+	if (ret) {
+		while (made-- > 0)
+			store_vol_remove(p, refs[made].name, NULL, NULL);
 		store_vol_remove(p, c->name, NULL, NULL);
-	return ret ? ret : vol_meta_set(p, c->name, UNFINISHED, NULL, e);
+	}
+	return ret ? ret : finish(p, c->name, refs, n, e);
 }
 
 /* What is there under that name already: 1 when it is finished and of this format, 0 when there is nothing, or nothing
@@ -141,12 +235,73 @@ static int look(struct store_pool *p, const struct store_create *c, struct vh_jo
 	return recorded[0] != 0;
 }
 
+/* An image of that format is there: whether it is what is asked for. */
+static int same_image(struct store_pool *p, const struct store_create *c, const struct vh_format_ops *ops,
+		      const struct vh_create *vc, struct vh_err *e)
+{
+	uint64_t bytes = store_disk_bytes(p, c->name, c->format);
+	g_autofree struct vh_create_ref *parts = NULL;
+	const char *backing = NULL;
+	struct vh_ref *refs;
+	char unfinished[32];
+	int n, ret = 0;
+
+	n = store_image_refs(p, c->name, c->format, &refs, e);
+	for (int k = 0; k < n; k++)
+		if (refs[k].role == VH_REF_BACKING)
+			backing = refs[k].name;
+	if (n < 0) {
+		ret = n;
+	} else if (bytes != vc->bytes) {
+		err_remedy(e, "choose another name, or delete it first");
+		ret = err_set(e, -EEXIST, "it exists already, with a disk of %llu bytes", (unsigned long long)bytes);
+	} else if (g_strcmp0(backing, c->backing)) {
+		err_remedy(e, "choose another name, or delete it first");
+		ret = err_set(e, -EEXIST, "it exists already, with %s%s", backing ? "the backing image " : "no backing image",
+			      backing ? backing : "");
+	}
+	free(refs);
+	if (!ret)
+		ret = vol_meta_get(p, c->name, UNFINISHED, unfinished, e);
+	if (ret || !unfinished[0])
+		return ret;
+	n = further_files(ops, vc, &parts, e);
+	return n < 0 ? n : finish(p, c->name, parts, n, e);
+}
+
+static int backing_for(struct store_pool *p, const struct store_create *c, struct backing *b, struct vh_create *vc,
+		       struct vh_err *e)
+{
+	int ret;
+
+	vc->backing = c->backing;
+	vc->backing_format = c->backing_format;
+	vc->backing_bytes = c->bytes;
+	if (c->backing_blind && !c->backing_format)
+		return err_usage(e, "the format of a backing image that is not opened must be given");
+	if (c->backing_blind && !c->bytes)
+		return err_usage(e, "the size must be given when the backing image is not opened");
+	if (c->backing_blind)
+		return 0;
+	ret = backing_open(b, p, c->name, 0, c->backing, c->backing_format, c->allow, 0, e);
+	if (ret)
+		return ret;
+	vc->backing_format = b->format;
+	vc->backing_volume = b->meta;
+	vc->backing_bytes = b->bytes;
+	if (!vc->bytes)
+		vc->bytes = b->bytes;
+	return 0;
+}
+
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e)
 {
 	struct kvs empty = {0}, pool_options = {0}, format_options = {0};
 	const struct kvs *given = c->options ? c->options : &empty;
+	struct vh_create vc = {.size = sizeof(vc), .prealloc = c->prealloc, .bytes = c->bytes, .name = c->name};
 	const struct vh_format_ops *ops;
 	struct optset *set = NULL;
+	struct backing b = {0};
 	int zeroed, there, ret = name_check("volume", c->name, e);
 
 	if (!ret)
@@ -160,24 +315,29 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 			pool_options.v[pool_options.n++] = given->v[i];
 	kvs_with_prefix(given, "format.", &format_options);
 	ret = optset_parse(ops->create_options, &format_options, c->format, &set, e);
+	vc.opts = optset_get(set);
 	there = ret ? ret : look(p, c, j, e);
 	if (there < 0) {
 		ret = there;
 	} else if (!ops->create || !strcmp(c->format, "raw")) { /* raw: the volume is the disk, complete in one step */
-		ret = make_volume(p, c->name, c->bytes, c->prealloc, &pool_options, j, &zeroed, e);
+		if (c->backing) {
+			err_remedy(e, "choose a format that has backing images");
+			ret = err_usage(e, "a disk of format %s has no backing image", c->format);
+		} else if (c->prealloc == VH_PREALLOC_METADATA) {
+			ret = err_usage(e, "format %s has no metadata to allocate", c->format);
+		} else {
+			ret = make_volume(p, c->name, c->bytes, c->prealloc, &pool_options, j, &zeroed, e);
+		}
 		if (!ret && !there)
 			ret = store_format_set(p, c->name, c->format, e);
-	} else if (there) {
-		uint64_t bytes = store_disk_bytes(p, c->name, c->format);
-
-		if (bytes != c->bytes) {
-			err_remedy(e, "choose another name, or delete it first");
-			ret = err_set(e, -EEXIST, "it exists already, with a disk of %llu bytes", (unsigned long long)bytes);
-		}
 	} else {
-		struct vh_create vc = {.size = sizeof(vc), .prealloc = c->prealloc, .bytes = c->bytes, .opts = optset_get(set)};
-
-		ret = create_formatted(p, c, ops, &vc, &pool_options, j, e);
+		if (c->backing && !(ops->caps & VH_FMT_BACKING))
+			ret = err_usage(e, "images of format %s have no backing image", c->format);
+		if (!ret && c->backing)
+			ret = backing_for(p, c, &b, &vc, e);
+		if (!ret)
+			ret = there ? same_image(p, c, ops, &vc, e) : create_formatted(p, c, ops, &vc, &pool_options, j, e);
+		backing_close(&b);
 	}
 	optset_free(set);
 	g_free(pool_options.v);
@@ -224,6 +384,25 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 	return ret ? about(to, dst, ret, e) : store_format_set(to, dst, format, e);
 }
 
+/* A copy of an image that keeps its data in further files would write into the original's. */
+static int one_file(struct store_pool *p, const char *volume, struct vh_err *e)
+{
+	struct vh_ref *refs = NULL;
+	char format[32];
+	int n, ret = 0;
+
+	if (store_format_get(p, volume, format, NULL) || !format[0])
+		return 0; /* said where it matters */
+	n = store_image_refs(p, volume, format, &refs, e);
+	for (int k = 0; k < n && !ret; k++)
+		if (refs[k].role == VH_REF_DATA) {
+			err_remedy(e, "convert it into a new image: vhost vol convert");
+			ret = err_set(e, -EOPNOTSUPP, "its data is in further files (%s), which a copy would share", refs[k].name);
+		}
+	free(refs);
+	return n < 0 ? n : ret;
+}
+
 int store_vol_clone(struct store_pool *from, const char *src, struct store_pool *to, const char *dst, struct vh_job *j,
 		    struct vh_err *e)
 {
@@ -231,6 +410,9 @@ int store_vol_clone(struct store_pool *from, const char *src, struct store_pool 
 
 	if (ret)
 		return about(to, dst, ret, e);
+	ret = one_file(from, src, e);
+	if (ret)
+		return about(from, src, ret, e);
 	if (from == to && from->ops->clone) {
 		ret = from->ops->clone(from->pool, src, NULL, dst, VH_CLONE_FULL, j, e);
 		if (ret != -EOPNOTSUPP)

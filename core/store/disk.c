@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <vhost/sugar.h>
 #include "store/store-i.h"
 
@@ -29,6 +30,7 @@ static const struct vh_opt *const options[] = {
 	OPT("filter", VH_OPT_STR, "A filter plugin over the volume; its options are filter.OPTION=VALUE"),
 	OPT("on-error", VH_OPT_ENUM, "What a failed request does: report it to the guest, stop the guest, or stop it only "
 	    "when space is out", .defval = "stop-enospc", .choices = policies),
+	OPT("allow", VH_OPT_PATH, "A folder beside the pool's whose files the image may refer to", .flags = VH_OPT_REPEAT),
 	OPT("io-timeout", VH_OPT_DURATION, "After this time without an answer the volume counts as stalled",
 	    .min = 1000000, .max = INT64_C(86400000000000)),
 	NULL};
@@ -40,7 +42,8 @@ struct spec {
 	struct optset *set;
 	const struct vh_opts *o;
 	const char *volume_opt, *path, *type, *format_name, *filter_name;
-	char *pool_name, *volume, *folder;
+	char *pool_name, *volume;
+	struct store_pool *file_pool; /* of path= */
 	int read_only;
 };
 
@@ -53,22 +56,7 @@ static void spec_clear(struct spec *s)
 	optset_free(s->set);
 	g_free(s->pool_name);
 	g_free(s->volume);
-	g_free(s->folder);
-}
-
-static int spec_file(struct spec *s, struct vh_err *e)
-{
-	/* Through every symlink to the file itself: its folder is the pool, and its lock is the inode's anyway. */
-	char *real = realpath(s->path, NULL);
-
-	if (!real) {
-		err_object(e, "file %s", s->path);
-		return err_set(e, -errno, "%s", g_strerror(errno));
-	}
-	s->folder = g_path_get_dirname(real);
-	s->volume = g_path_get_basename(real);
-	free(real);
-	return 0;
+	store_pool_close(s->file_pool);
 }
 
 static int spec_parse(struct spec *s, const struct kvs *given, struct vh_err *e)
@@ -110,8 +98,13 @@ static int spec_parse(struct spec *s, const struct kvs *given, struct vh_err *e)
 		return err_usage(e, "filter.%s= belongs to filter=", s->filter.v[0].key);
 	if (e)
 		g_clear_pointer(&e->object, g_free);
-	if (s->path)
-		return spec_file(s, e);
+	if (s->path) {
+		if (access(s->path, F_OK) < 0) {
+			err_object(e, "file %s", s->path);
+			return err_set(e, -errno, "%s", g_strerror(errno));
+		}
+		return store_file_pool(s->path, &s->file_pool, &s->volume, e);
+	}
 	if (s->type) {
 		s->volume = g_strdup(s->volume_opt);
 		return 0;
@@ -119,13 +112,12 @@ static int spec_parse(struct spec *s, const struct kvs *given, struct vh_err *e)
 	return store_name_split(s->volume_opt, &s->pool_name, &s->volume, e);
 }
 
-static int spec_open_pool(const struct spec *s, struct store_pool **out, struct vh_err *e)
+static int spec_open_pool(struct spec *s, struct store_pool **out, struct vh_err *e)
 {
-	struct kv path = {(char *)"path", s->folder};
-	struct kvs folder = {&path, 1};
-
-	if (s->path)
-		return store_pool_open_type("dir", &folder, out, e);
+	if (s->path) {
+		*out = g_steal_pointer(&s->file_pool);
+		return 0;
+	}
 	if (s->type)
 		return store_pool_open_type(s->type, &s->pool, out, e);
 	return store_pool_open(s->pool_name, out, e);
@@ -160,6 +152,7 @@ struct open_disk {
 	struct disk d;
 	struct resolver resolver;
 	char *holder;
+	char **allow;
 };
 
 int disk_open(const struct kvs *given, const char *holder, void (*stopped)(void *ctx, const char *label, int error),
@@ -200,6 +193,8 @@ int disk_open(const struct kvs *given, const char *holder, void (*stopped)(void 
 	blk.read_only = s.read_only;
 	d->resolver.attach_flags = vh_opt_num(s.o, "cache", 0) ? VH_ATTACH_BUFFERED : 0;
 	d->resolver.blk = blk;
+	d->allow = store_allow(s.o);
+	d->resolver.allow = (const char *const *)d->allow;
 	struct store_attach a = {.name = s.volume, .holder = d->holder, .flags = d->resolver.attach_flags, .blk = blk,
 				 .mode = s.read_only ? VH_ATTACH_RO : VH_ATTACH_RW_EXCL};
 	ret = store_attach(d->d.pool, &a, &vol, e);
@@ -210,7 +205,7 @@ int disk_open(const struct kvs *given, const char *holder, void (*stopped)(void 
 	policy = vh_opt_num(s.o, "on-error", FMT_STOP_ENOSPC);
 	struct fmt_spec fs = {
 		.vol = vol, .ops = ops, .opts = optset_get(format_set), .read_only = s.read_only,
-		.resolve = resolver_open, .resolve_ctx = &d->resolver, .label = d->d.label,
+		.resolve = resolver_open, .resolve_layer = resolver_layer, .resolve_ctx = &d->resolver, .label = d->d.label,
 		.on_read_error = policy == FMT_STOP ? FMT_STOP : FMT_REPORT, .on_write_error = (enum fmt_policy)policy,
 		.stopped = stopped, .stopped_ctx = stopped_ctx};
 	ret = fmt_open(&fs, &d->d.image, e);
@@ -239,6 +234,7 @@ void disk_close(struct disk *disk)
 	store_pool_close(d->d.pool);
 	g_free(d->d.label);
 	g_free(d->holder);
+	g_strfreev(d->allow);
 	g_free(d);
 }
 
@@ -254,7 +250,7 @@ static void say(void (*step)(void *ctx, const char *text), void *ctx, const char
 	step(ctx, text);
 }
 
-static int plan(const struct spec *s, void (*step)(void *ctx, const char *text), void *ctx, struct vh_err *e)
+static int plan(struct spec *s, void (*step)(void *ctx, const char *text), void *ctx, struct vh_err *e)
 {
 	const struct vh_format_ops *ops;
 	struct store_pool *pool = NULL;
@@ -265,7 +261,7 @@ static int plan(const struct spec *s, void (*step)(void *ctx, const char *text),
 
 	if (ret)
 		return ret;
-	say(step, ctx, "open the %s pool %s", pool->type, s->path ? s->folder : pool->label);
+	say(step, ctx, "open the %s pool %s", pool->type, pool->label);
 	ret = store_vol_stat(pool, s->volume, &st, e);
 	if (!ret)
 		ret = store_format_pick(pool, s->volume, s->format_name, format, e);

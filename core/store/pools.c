@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /* Pools by name: opened when they are used, closed afterwards; there is no daemon that would hold them. */
+#include <stdlib.h>
 #include <string.h>
 #include "store/store-i.h"
 #include "util/log.h"
@@ -77,6 +78,45 @@ int store_pool_open(const char *name, struct store_pool **out, struct vh_err *e)
 int store_pool_open_type(const char *type, const struct kvs *options, struct store_pool **out, struct vh_err *e)
 {
 	return open_with(NULL, type, options, 0, out, e);
+}
+
+int store_file_pool(const char *path, struct store_pool **pool, char **volume, struct vh_err *e)
+{
+	g_autofree char *abs = g_canonicalize_filename(path, NULL), *base = NULL;
+	/* Through every symlink to the file itself: its folder is the pool, and its lock is the inode's anyway. */
+	char *real = realpath(abs, NULL), *dir;
+	struct kv kv = {(char *)"path", NULL};
+	struct kvs options = {&kv, 1};
+	int ret;
+
+	*volume = NULL;
+	if (!real && errno == ENOENT) { /* to be made */
+		g_autofree char *parent = g_path_get_dirname(abs);
+
+		base = g_path_get_basename(abs);
+		real = realpath(parent, NULL);
+		kv.value = g_strdup(real);
+	} else if (real) {
+		base = g_path_get_basename(real);
+		kv.value = g_path_get_dirname(real);
+	}
+	if (!real || !*path || path[strlen(path) - 1] == '/') {
+		ret = real ? -EISDIR : -errno;
+		err_object(e, "file %s", path);
+		free(real);
+		g_free(kv.value);
+		return err_set(e, ret, "%s", g_strerror(-ret));
+	}
+	free(real);
+	dir = kv.value;
+	ret = store_pool_open_type("dir", &options, pool, e);
+	if (!ret) {
+		g_free((*pool)->label);
+		(*pool)->label = g_strdup(dir);
+		*volume = g_steal_pointer(&base);
+	}
+	g_free(dir);
+	return ret;
 }
 
 void store_pool_close(struct store_pool *p)

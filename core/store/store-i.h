@@ -26,21 +26,53 @@ void hostmeta_drop(const struct store_pool *p, const char *group);
 
 /* attach.c: a value beside a volume, wherever its pool keeps it; "" when there is none. */
 int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e);
+int vol_meta_read(struct store_pool *p, const char *volume, const char *key, char *buf, size_t cap, struct vh_err *e);
 int vol_meta_set(struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e);
 
-/* resolve.c: what an image refers to. Lives as long as the disk. */
+/* resolve.c: what an image refers to. Lives as long as the image: it holds the pools of folders that the chain leads to. */
 #define CHAIN_MAX 256
+#define PART_OF "part-of" /* beside a further file of an image: the image's name */
 struct resolver {
 	struct store_pool *pool;
 	const char *holder;
 	struct blk_config blk;
 	uint64_t attach_flags;
-	char *seen[CHAIN_MAX]; /* identities of the chain so far */
-	unsigned n;
-	int peek; /* takes no leases */
+	const char *const *allow; /* folders outside of the pool's where files may lie; NULL: none */
+	const char *const *held;  /* identities of volumes whose lease the caller has: they are attached without one */
+	int peek;                 /* takes no leases */
+	GHashTable *seen;         /* identities of the image and all that it refers to, so far */
+	GPtrArray *pools;         /* of other folders */
+	char *root, *dir, *next_dir; /* real paths: the pool's folder (NULL: it has none), the folders of the image whose
+				      * references are resolved and of its backing image */
+	unsigned images;
 };
 int resolver_init(struct resolver *r, struct store_pool *p, const char *volume, const char *holder, struct vh_err *e);
+/* For an image that is yet to be made: only its place is known. */
+void resolver_init_new(struct resolver *r, struct store_pool *p, const char *volume, const char *holder);
 void resolver_clear(struct resolver *r);
 fmt_resolve_fn resolver_open;
+void resolver_layer(void *ctx, uint32_t depth); /* fmt_spec.resolve_layer */
+/* Where the name leads, by the policy: the pool (the resolver's) and the volume in it (g_free). Opens nothing. */
+int resolver_find(struct resolver *r, const char *name, struct store_pool **pool, char **volume, struct vh_err *e);
+
+/* backing.c: a backing image by the name that an image has, or is to have, for it; it stays open, and leased for reading. */
+struct backing {
+	struct resolver r;
+	struct fmt_image *image;
+	struct blk_vol *volume; /* its first, borrowed */
+	struct vh_meta *meta;   /* of that one */
+	uint64_t bytes;
+	char format[32];
+};
+/* `volume`: the image that has it; there: it exists (and must not be in the chain). alone: without what is below it. */
+int backing_open(struct backing *b, struct store_pool *p, const char *volume, int there, const char *name, const char *format,
+		 const char *const *allow, int alone, struct vh_err *e);
+void backing_close(struct backing *b);
+
+/* rebase.c: the longest run of one kind at off; alone: of the top image itself, own: it decides what is here. NULL and past the
+ * end: zeros. */
+struct run { uint64_t end; uint32_t type, own; };
+int run_at(struct fmt_image *i, int alone, uint64_t off, uint64_t end, struct run *r, struct vh_err *e);
+int read_or_zeros(struct fmt_image *i, char *buf, uint64_t len, uint64_t off, struct vh_err *e);
 
 #endif

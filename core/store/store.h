@@ -35,6 +35,9 @@ int store_pool_make(const char *name, struct vh_err *e); /* builds the pool's st
 int store_pool_set_active(const char *name, int active, struct vh_err *e);
 int store_pool_set_autostart(const char *name, int on, struct vh_err *e);
 
+/* The folder of a file that is in no pool, as an ad hoc pool, and the file's name in it (g_free). The file need not exist. */
+int store_file_pool(const char *path, struct store_pool **pool, char **volume, struct vh_err *e);
+
 /* "pool/volume" into its parts (g_free both); "volume" alone is in the pool default. */
 int store_name_split(const char *name, char **pool, char **volume, struct vh_err *e);
 
@@ -50,15 +53,23 @@ int store_format_pick(struct store_pool *p, const char *volume, const char *give
 /* Whole volumes, as the commands need them. */
 int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat *st, struct vh_err *e);
 int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
+/* store_vol_remove, and the further files that were made for its image with it. */
+int store_vol_delete(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
 /* The size of the disk inside, without a lease (it may be in use): UINT64_MAX when it cannot be told. */
 uint64_t store_disk_bytes(struct store_pool *p, const char *volume, const char *format);
 struct store_create {
 	const char *name, *format;
-	uint64_t bytes; /* of the disk; the volume's own size follows from the format */
-	uint32_t prealloc;
+	uint64_t bytes; /* of the disk; the volume's own size follows from the format. 0 with `backing`: that one's */
+	uint32_t prealloc; /* VH_PREALLOC_*, or VH_PREALLOC_METADATA */
 	const struct kvs *options; /* the pool's for volumes, and "format." ones; may be NULL */
+	/* The backing image as the image is to name it (a relative name is relative to the new image's folder), and its format
+	 * (NULL: the recorded one). It is opened to see that it is there, unless backing_blind. */
+	const char *backing, *backing_format;
+	int backing_blind;
+	const char *const *allow; /* real paths of folders that it may lie in, beside the pool's; may be NULL */
 };
-/* Makes a volume with its format in it, and records the format last: one without a record is unfinished. */
+/* Makes a volume with its format in it, and records the format last: one without a record is unfinished. Further files that
+ * the format needs are made beside it. */
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e);
 /* Within a pool by its own means where it has them, else by copying. */
 int store_vol_clone(struct store_pool *from, const char *src, struct store_pool *to, const char *dst, struct vh_job *j,
@@ -69,10 +80,56 @@ int store_import(struct blk_vol *v, int fd, uint64_t bytes, struct vh_job *j, st
 int store_export(struct blk_vol *v, int fd, struct vh_job *j, struct vh_err *e);
 int store_copy(struct blk_vol *src, struct blk_vol *dst, struct vh_job *j, struct vh_err *e);
 
+/* An image for commands, with all that it refers to; nothing of it is cached by the host's direct I/O, so that several of
+ * one process may look at the same file. */
+struct store_image_spec {
+	struct store_pool *pool;
+	const char *volume, *format; /* format NULL: the recorded one */
+	const struct kvs *options;   /* of the format's open_options; may be NULL */
+	const char *holder;
+	uint32_t mode;               /* VH_ATTACH_RO, RW_EXCL, PEEK; what lies below is opened RO, or PEEK */
+	int no_backing, repair;      /* as in fmt_spec */
+	const char *const *allow;    /* real paths of folders beside the pool's; may be NULL */
+	const char *const *held;     /* identities of volumes whose leases the caller has; may be NULL */
+	struct blk_vol *vol;         /* attached already (the reference is taken over, also on failure); NULL: by name */
+};
+/* The real paths of an option `allow` that may be repeated; g_strfreev. */
+char **store_allow(const struct vh_opts *o);
+struct store_image;
+int store_image_open(const struct store_image_spec *s, struct store_image **out, struct vh_err *e);
+struct fmt_image *store_image_fmt(struct store_image *i);
+void store_image_close(struct store_image *i); /* what fails then is logged: fmt_flush() before it tells */
+/*
+ * Changing the backing image. Safe: what reads otherwise through the new one (NULL: none) is copied into the image first, so
+ * that its contents stay; it may be cut short at any point and run again. unsafe: only the name changes.
+ */
+struct store_rebase {
+	struct store_pool *pool;
+	const char *volume, *format, *backing, *backing_format;
+	const struct kvs *options;
+	const char *const *allow;
+	int unsafe;
+};
+int store_rebase(const struct store_rebase *s, uint64_t *copied, struct vh_job *j, struct vh_err *e);
+/*
+ * Writes what an image has of its own into its backing image, which grows where it is shorter, and then empties the image
+ * unless `keep` (*emptied: 0 when its format cannot). It may be cut short at any point and run again.
+ */
+struct store_commit {
+	struct store_pool *pool;
+	const char *volume, *format;
+	const struct kvs *options;
+	const char *const *allow;
+	int keep;
+};
+int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, struct vh_job *j, struct vh_err *e);
+/* What the image in a volume refers to, by its format's word, without opening any of it: how many, *refs for free(). */
+int store_image_refs(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e);
+
 /*
  * --disk, and [disk N] of a VM's file: POOL/VOLUME (main key `volume`), or path=FILE, or type=POOLTYPE,volume=NAME with
  * pool.OPTION=...; format=, readonly=, engine=aio|uring|threads, cache=none|writeback, serial=, queues=, filter=NAME,
- * filter.OPTION=..., on-error=report|stop|stop-enospc, io-timeout=, format.OPTION=...
+ * filter.OPTION=..., on-error=report|stop|stop-enospc, io-timeout=, allow=DIR, format.OPTION=...
  */
 struct disk {
 	struct store_pool *pool;

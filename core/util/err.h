@@ -10,7 +10,8 @@
 
 /* Exit statuses of every command (docs/conventions.md). */
 enum exit_status { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_EXISTS, EXIT_REFUSED, EXIT_MISSING,
-		   EXIT_GUEST_RESET = 10, EXIT_GUEST_PANIC = 11 };
+		   EXIT_GUEST_RESET = 10, EXIT_GUEST_PANIC = 11,
+		   EXIT_CORRUPT = 12, EXIT_LEAKS = 13 };
 
 struct vh_err {
 	int code;     /* negative errno, 0: nothing failed */

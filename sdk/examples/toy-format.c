@@ -13,6 +13,7 @@
  * host's last flush makes them durable. So no entry in the file ever points at data that is not there. A cluster that was
  * freed is used again only when the flush that unlinked it has ended, so an old entry never points at another's data.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <vhost/format.h>
 #include <vhost/sugar.h>
@@ -614,6 +615,66 @@ static int toy_measure(const struct vh_create *c, uint64_t used, uint64_t *requi
 	return 0;
 }
 
+static int toy_describe(void *img, vh_describe_fn *fn, void *ctx)
+{
+	struct toy *t = img;
+	char text[24];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)(t->h.entries << BITS));
+	fn(ctx, "max-size", VH_DESC_NUMBER, text);
+	return 0;
+}
+
+/* The name spans sectors: a power cut just now may leave a mixture of both, which is then named anew in the same way. */
+static int toy_set_backing(void *img, const char *name, const char *format, uint64_t bytes, struct vh_meta *volume,
+			   struct vh_err *e)
+{
+	struct toy *t = img;
+	struct toy_header h = t->h;
+	int r;
+
+	if (name && strlen(name) >= sizeof(h.backing))
+		return vh_host_ptr->err(e, -ENAMETOOLONG, "the backing image's name has more than %zu bytes", sizeof(h.backing) - 1);
+	if (name && (!format || strlen(format) >= sizeof(h.backing_format)))
+		return vh_host_ptr->err(e, -EINVAL, "the backing image needs a format");
+	memset(h.backing, 0, sizeof(h.backing));
+	memset(h.backing_format, 0, sizeof(h.backing_format));
+	h.backing_bytes = 0;
+	if (name) {
+		strcpy(h.backing, name);
+		strcpy(h.backing_format, format);
+		h.backing_bytes = bytes < h.bytes ? bytes : h.bytes;
+	}
+	r = t->ops->write(t->volume, &h, sizeof(h), 0);
+	if (r >= 0)
+		r = t->ops->flush(t->volume);
+	if (r < 0)
+		return vh_host_ptr->err(e, r, "cannot write the header");
+	t->h = h;
+	return 0;
+}
+
+/* Entry by entry, as a discard of the whole disk would do it: the host's flush writes the table. */
+static int toy_empty(void *img, struct vh_job *j, struct vh_err *e)
+{
+	struct toy *t = img;
+	uint64_t x;
+	int r;
+
+	for (uint64_t c = 0; c < t->h.entries; c++) {
+		r = entry(t, c, 0, &x);
+		if (r >= 0 && x > ZEROS)
+			r = list_reserve(&t->freed, t->promised + 1);
+		if (r < 0)
+			return vh_host_ptr->err(e, r, "cannot forget all of it");
+		if (x > ZEROS)
+			t->freed.v[t->freed.n++] = x >> BITS;
+		if (x)
+			entry_set(t, c, 0);
+	}
+	return 0;
+}
+
 static const struct vh_opt toy_opt_max = {
 	sizeof(struct vh_opt), VH_OPT_SIZE, 0, "max-size", "Largest size that the disk may grow to later", "0", NULL, 0,
 	(int64_t)MAX_BYTES};
@@ -636,6 +697,9 @@ static const struct vh_format_ops toy_ops = {
 	.resize = toy_resize,
 	.check = toy_check,
 	.measure = toy_measure,
+	.describe = toy_describe,
+	.set_backing = toy_set_backing,
+	.empty = toy_empty,
 };
 
 VH_PLUGIN_DEFINE("toy-format", VH_KIND_FORMAT, VH_IID_FORMAT, &toy_ops, "1.0",

@@ -25,7 +25,7 @@ is "sorted, with format and sizes" "$(json '[(v["name"],v["format"],v["bytes"],v
 like "for people a table" "$(vhost vol list | head -1)" "NAME *FORMAT *SIZE *ALLOCATED *MODIFIED"
 status 0 "info" vhost vol info web --json
 is "has the conventions' members" "$(json 'sorted(j)')" \
-	"['allocated', 'bytes', 'disk_bytes', 'format', 'identity', 'in_use', 'modified', 'name', 'path', 'pool']"
+	"['allocated', 'backing', 'bytes', 'cluster_bytes', 'data_files', 'dirty', 'disk_bytes', 'encrypted', 'end', 'format', 'format_source', 'identity', 'in_use', 'modified', 'name', 'not_opened', 'path', 'pool', 'properties', 'snapshots']"
 is "times are RFC 3339" "$(json '__import__("datetime").datetime.fromisoformat(j["modified"].replace("Z","+00:00")).year > 2000')" True
 status 0 "path" vhost vol path web
 is "is the file" "$out" "$pool/web"

@@ -82,7 +82,10 @@ struct vh_map {
 struct vh_ref {
 	uint32_t size, role;
 	uint32_t optional, resv;
-	char name[1024];  /* as the image has it, NUL-terminated; the host resolves it by policy */
+	/* As the image has it, NUL-terminated; the host resolves it by policy. Empty (BACKING only): there is one, but the image
+	 * does not name it. Of the image being opened the open option `backing` then says which (the format has it in its
+	 * schema), else what is recorded beside the volume. */
+	char name[1024];
 	char format[32];  /* NUL-terminated; empty: not recorded */
 };
 

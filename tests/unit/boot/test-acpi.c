@@ -16,7 +16,7 @@ static unsigned gsi(unsigned slot, unsigned pin)
 	return 16 + (slot + pin) % 8;
 }
 
-static const struct acpi_config config = {.cpus = 8, .ecam_base = 0xb0000000, .mmio32_first = 0xc0000000, .mmio32_last = 0xfebfffff,
+static const struct acpi_config config = {.cpus = 8, .last_bus = 3, .ecam_base = 0xb0000000, .mmio32_first = 0xc0000000, .mmio32_last = 0xfebfffff,
 					  .mmio64_first = UINT64_C(0x8000000000), .mmio64_last = UINT64_C(0xbfffffffff), .intx_gsi = gsi};
 
 #define AML_IS(a, ...) do { static const uint8_t w_[] = {__VA_ARGS__}; g_assert_false((a).bad); g_assert_cmpmem((a).p, (a).n, w_, sizeof w_); (a).n = 0; } while (0)
@@ -139,6 +139,7 @@ static void check_tables(const uint8_t *buf, unsigned cpus)
 			seen |= 2;
 		} else if (!memcmp(t, "MCFG", 4)) {
 			g_assert_cmphex(get(t + 44, 8), ==, 0xb0000000);
+			g_assert_cmpuint(t[55], ==, config.last_bus);
 			seen |= 4;
 		} else {
 			g_assert_cmpmem(t, 4, "WAET", 4);

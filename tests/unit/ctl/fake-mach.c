@@ -2,6 +2,8 @@
  * Copyright The vhost authors */
 #include "fake-mach.h"
 
+#include <glib.h>
+
 #include <string.h>
 
 struct fake fake;
@@ -42,6 +44,46 @@ unsigned mach_disks(struct mach *m) { return 1; }
 struct disk *mach_disk(struct mach *m, unsigned i) { return &the_disk; }
 unsigned mach_nics(struct mach *m) { return 0; }
 struct net_port *mach_port(struct mach *m, unsigned i) { return NULL; }
+int mach_disk_find(struct mach *m, const char *name, struct disk **out, struct vh_err *e)
+{
+	on_main();
+	*out = &the_disk;
+	return strcmp(name, the_disk.label) ? err_set(e, -ENOENT, "there is no disk %s", name) : 0;
+}
+
+int mach_snapshot_create(struct mach *m, struct disk *d, const char *name, struct vh_err *e)
+{
+	on_main();
+	g_strlcpy(fake.snapshot, name, sizeof(fake.snapshot));
+	return 0;
+}
+
+int mach_snapshot_remove(struct mach *m, struct disk *d, const char *name, struct vh_err *e)
+{
+	on_main();
+	if (strcmp(fake.snapshot, name))
+		return err_set(e, -ENOENT, "there is no snapshot %s", name);
+	fake.snapshot[0] = 0;
+	return 0;
+}
+
+int mach_snapshot_list(struct mach *m, struct disk *d, vh_snapshot_fn *fn, void *ctx, struct vh_err *e)
+{
+	struct vh_snapshot s = { .size = sizeof(s), .name = fake.snapshot, .id = "1", .bytes = 1 << 20, .when = 1000000000 };
+
+	on_main();
+	return fake.snapshot[0] ? fn(ctx, &s) : 0;
+}
+
+int mach_resize_disk(struct mach *m, struct disk *d, uint64_t bytes, struct vh_err *e)
+{
+	on_main();
+	if (bytes < fake.disk_bytes)
+		return err_set(e, -EBUSY, "a disk does not shrink");
+	fake.disk_bytes = bytes;
+	return 0;
+}
+
 struct mem *vm_mem(struct vm *v) { return &fake.mem; }
 unsigned vm_cpus(const struct vm *v) { return 2; }
 void vm_vcpu_stats(struct vm *v, unsigned i, struct vm_cpu_stats *out) { *out = (struct vm_cpu_stats){ 10 + i, 1, 2, 3 }; }
@@ -61,7 +103,7 @@ void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out)
 
 void fmt_get_info(const struct fmt_image *i, struct fmt_info *out)
 {
-	*out = (struct fmt_info){ .bytes = 1 << 20 };
+	*out = (struct fmt_info){ .bytes = fake.disk_bytes ? fake.disk_bytes : 1 << 20 };
 }
 
 void virtio_balloon_set(struct virtio_dev *d, uint64_t target) { on_main(); fake.balloon = target; }

@@ -15,7 +15,8 @@ struct fake {
 	char input[4096];
 	unsigned input_n;
 	struct mem mem;
-	uint64_t balloon;
+	uint64_t balloon, disk_bytes;
+	char snapshot[64];
 };
 extern struct fake fake;
 void fake_set(enum mach_state s, const char *word, const char *reason); /* [main loop] */

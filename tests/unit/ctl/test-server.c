@@ -223,6 +223,60 @@ static void machine(void)
 	end();
 }
 
+static JsonObject *on_disk(const char *disk, const char *name, int64_t bytes)
+{
+	JsonObject *o = json_object_new();
+
+	if (disk)
+		json_object_set_string_member(o, "disk", disk);
+	if (name)
+		json_object_set_string_member(o, "name", name);
+	if (bytes)
+		json_object_set_int_member(o, "bytes", bytes);
+	return o;
+}
+
+static void refused(struct ctl_client *c, const char *method, JsonObject *o, int code)
+{
+	ERR_AUTO(e);
+	int r = ctl_client_call(c, method, o, 0, NULL, &e);
+
+	if (code ? r != code : r >= 0)
+		g_error("%s: %d: %s", method, r, e.cause);
+}
+
+static void disks(void)
+{
+	struct ctl_client *c;
+	JsonObject *o, *s;
+
+	begin();
+	c = client();
+	json_object_unref(ask(c, "SnapshotCreate", on_disk("default/web", "one", 0)));
+	g_assert_cmpstr(fake.snapshot, ==, "one");
+	o = ask(c, "SnapshotList", on_disk("default/web", NULL, 0));
+	s = json_array_get_object_element(json_object_get_array_member(o, "snapshots"), 0);
+	g_assert_cmpstr(json_object_get_string_member(s, "name"), ==, "one");
+	g_assert_cmpstr(json_object_get_string_member(s, "time"), ==, "1970-01-01T00:00:01Z");
+	g_assert_cmpint(json_object_get_int_member(s, "disk_bytes"), ==, 1 << 20);
+	json_object_unref(o);
+	refused(c, "SnapshotDelete", on_disk("default/web", "two", 0), -ENOENT);
+	json_object_unref(ask(c, "SnapshotDelete", on_disk("default/web", "one", 0)));
+	refused(c, "SnapshotList", on_disk("other", NULL, 0), -ENOENT);
+	refused(c, "SnapshotCreate", on_disk("default/web", NULL, 0), 0);
+	refused(c, "SnapshotCreate", on_disk(NULL, "x", 0), 0);
+	refused(c, "SnapshotList", on_disk("default/web", "x", 0), 0);
+	o = ask(c, "ResizeDisk", on_disk("default/web", NULL, 4 << 20));
+	g_assert_cmpint(json_object_get_int_member(o, "bytes"), ==, 4 << 20);
+	json_object_unref(o);
+	refused(c, "ResizeDisk", on_disk("default/web", NULL, 1 << 20), -EBUSY);
+	refused(c, "ResizeDisk", on_disk("default/web", NULL, -1), 0);
+	refused(c, "ResizeDisk", on_disk("default/web", NULL, 0), 0);
+	g_assert_cmpint(fake.wrong_thread, ==, 0);
+	ctl_client_free(c);
+	end();
+}
+
 static void garbage(void)
 {
 	static const char *const bad[] = { "", "x", "{", "}", "[]", "null", "1", "\"a\"", "{}", "{\"method\":1}", "{\"method\":null}",
@@ -653,6 +707,7 @@ int main(int argc, char **argv)
 	g_setenv("VHOST_ROOT", root, TRUE);
 	g_test_add_func("/server/describes-itself", service);
 	g_test_add_func("/server/machine-calls-run-on-the-main-loop", machine);
+	g_test_add_func("/server/disks", disks);
 	g_test_add_func("/server/garbage-is-refused", garbage);
 	g_test_add_func("/server/random-bytes", random_bytes);
 	g_test_add_func("/server/many-clients", many_clients);

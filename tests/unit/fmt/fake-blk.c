@@ -136,6 +136,13 @@ int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e)
 	} else {
 		reserve(v, bytes);
 	}
+	if (v->recording) { /* durable when it returns: nothing is written, but the volume is that large after a crash */
+		struct fake_event ev = {.op = VH_ZERO, .off = bytes, .submitted = v->time + 1, .applied = v->time + 2,
+					.completed = v->time + 3};
+
+		v->time += 3;
+		g_array_append_val(v->events, ev);
+	}
 	pthread_mutex_unlock(&v->lock);
 	return 0;
 }
