@@ -125,6 +125,7 @@ static int run_crashtest(struct cmd_ctx *c, struct vh_err *e)
 		       s.keep ? s.keep : "");
 	}
 	g_free(r.text);
+	g_free(r.qemu_why_not);
 	return ret > 0 ? EXIT_FAILED : ret;
 }
 
