@@ -171,7 +171,7 @@ int qemu_opens(struct round *r, char **why_not, struct vh_err *e); /* the new im
 int qemu_checks(const char *format);          /* it has a check of that format */
 int qemu_hates_leaks(const char *format);
 /* Both: 0 good, 1 bad with *text (g_free), < 0 could not be run. */
-int qemu_check(struct round *r, int leaks_ok, char **text, struct vh_err *e);
+int qemu_check(struct round *r, int leaks_ok, int *leaks, char **text, struct vh_err *e);
 int qemu_read(struct round *r, char **text, struct vh_err *e);
 
 #endif

@@ -38,6 +38,7 @@ struct crash_result {
 	uint64_t states, rounds;
 	uint64_t prefixes, lost, torn; /* by kind */
 	uint64_t operations, writes, flushes; /* of the load; what its volumes saw */
+	uint64_t checked;              /* by the format's own check */
 	uint64_t leaks, repaired;      /* states with leaks; states that were repaired */
 	uint64_t continued;            /* states that were written to and crashed no more */
 	uint64_t qemu_checks, qemu_reads;

@@ -40,6 +40,7 @@ static void safe(void)
 	g_assert_cmpuint(r.states, >=, states);
 	g_assert_cmpuint(r.flushes, >, 0);
 	g_assert_true(r.prefixes && r.lost && r.torn);
+	g_assert_cmpuint(r.checked, ==, r.states);
 	if (r.qemu_why_not)
 		g_test_message("qemu-img was not asked: %s", r.qemu_why_not);
 	installed = g_find_program_in_path("qemu-img");
