@@ -241,6 +241,7 @@ int q2_open(const struct vh_open *o, void **img, struct vh_err *e)
 	q->nvols = o->n;
 	q->flags = o->flags;
 	q->host_caps = o->host_caps;
+	q->opened_bytes = q2_io->bytes(q->vol);
 	q->read_only = !!(o->flags & VH_OPEN_RO);
 	q->object = o->object;
 	r = q2_header_read(q->vol, &q->h, o->flags, e);
@@ -293,8 +294,10 @@ static void close_clean(struct q2 *q)
 		if (q2_header_update(q, NULL) < 0)
 			return;
 	}
+	/* The file grew in strides, ours and the host's. */
 	end = q->end << q->h.bits;
-	if (q->grown && q2_io->bytes(q->vol) == q->zero_hi << q->h.bits && q->zero_hi > q->end && VH_HAS(q2_io, resize))
+	end = end > q->opened_bytes ? end : q->opened_bytes;
+	if (q2_io->bytes(q->vol) > end)
 		q2_io->resize(q->vol, end);
 }
 
