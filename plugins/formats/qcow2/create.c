@@ -233,14 +233,15 @@ static int map_ahead(struct q2 *q, uint64_t pos, uint64_t end, int hidden, uint6
 	struct q2_entry x = {0, 0};
 
 	while (pos < end) {
-		uint64_t want = (end - pos + q->cluster - 1) >> q->h.bits, got = want, off = pos;
+		uint64_t want = (end - pos + q->cluster - 1) >> q->h.bits, got = want, off = pos, used = q->end << q->h.bits;
 		struct q2_tbl *t;
 		uint32_t index;
 		int zeros, r = 0;
 
 		if (!q->has_data)
 			r = q2_alloc_run(q, want, 0, &off, &got, &zeros);
-		if (r >= 0 && !q->has_data && off < old && !hidden)
+		/* Also what was a table that has become too small. */
+		if (r >= 0 && !q->has_data && (off < old || off < used) && !hidden)
 			r = q2_io->zero(q->vol, got << q->h.bits, off);
 		if (r >= 0)
 			r = q2_l2_get_write(q, pos, 0, &t, &index);
