@@ -33,9 +33,12 @@ is "the disk stays through that" "$(sum a.qcow2)" "$before"
 clean "amended" a.qcow2
 
 # A leak, and damage.
-cp a.qcow2 leak.qcow2
-end=$(($(stat -c %s leak.qcow2) / 4096 + 1))
-truncate -s $(((end + 1) * 4096)) leak.qcow2
+qemu-img create -q -f qcow2 b.qcow2 64M
+qemu-io -f qcow2 -c 'write -P 1 0 3M' b.qcow2 >/dev/null
+before=$(sum b.qcow2)
+cp b.qcow2 leak.qcow2
+end=$(($(stat -c %s leak.qcow2) / 65536 + 1))
+truncate -s $(((end + 1) * 65536)) leak.qcow2
 be64() { echo $((0x$(od -An -tx1 -j "$1" -N 8 "$2" | tr -d ' '))); }
 rt=$(be64 48 leak.qcow2)
 rb=$(be64 "$rt" leak.qcow2)
@@ -45,7 +48,7 @@ is "qemu-img calls it a leak" "$rc" 3
 status 13 "so does check" i check leak.qcow2
 check "gives it back" i check leak.qcow2 --repair leaks
 clean "given back" leak.qcow2
-cp a.qcow2 bad.qcow2
+cp b.qcow2 bad.qcow2
 printf '\0\0' | dd of=bad.qcow2 bs=1 seek=$((rb + 2)) conv=notrunc status=none
 run qemu-img check -q -f qcow2 bad.qcow2
 is "qemu-img calls it damage" "$rc" 2
