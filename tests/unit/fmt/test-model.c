@@ -7,7 +7,8 @@
  * format has backing images it lies on one of its own format, and that on a raw one. Afterwards, and opened again, the disk
  * must be what it was, the check clean, and qemu-img of the same opinion where it knows the format.
  *
- *	test-fmt-model [OPERATIONS [FORMAT [KEY=VALUE...]]]   OPERATIONS: of all its tests together; KEY=VALUE: to create
+ *	test-fmt-model [OPERATIONS [FORMAT [KEY=VALUE...]]]   OPERATIONS: of all its tests together; KEY=VALUE: to create, or
+ *	                                                      load.snapshots=off, load.resizes=off to find out what it is
  */
 #include <glib/gstdio.h>
 #include "rig.h"
@@ -253,7 +254,7 @@ static void faults(int on)
 
 static struct { struct cell *cells; unsigned ncells, number; } snaps[SNAPSHOTS];
 static unsigned nsnaps, snaps_made, snaps_applied, grown;
-static int no_snapshots;
+static int no_snapshots, with_snapshots = 1, with_resizes = 1;
 
 static struct cell *copy_cells(void)
 {
@@ -273,6 +274,7 @@ static void cells_back(const struct cell *old)
 		memcpy(p->v, old[k].v, sizeof(p->v));
 		p->n = old[k].n;
 		p->any = old[k].any;
+		p->shrink = 0; /* what was to become of it is past */
 		p->failed |= p->writers != 0; /* and what was there before it may stay until then */
 		for (int j = 0; j < p->ne && p->writers; j++)
 			set_add(p->v, &p->n, &p->any, p->e[j]);
@@ -348,12 +350,10 @@ static void beside(struct fmt_image *i, uint64_t *s, int snapshots, int resizes)
 {
 	fmt_drain_begin(i);
 	fmt_drain_end(i);
-	if ((!snapshots || rig_rnd(s) % 2) && (!resizes || rig_rnd(s) % 3))
-		return;
 	faults(0); /* a control call that fails half done is another test's subject */
-	if (snapshots && !no_snapshots && ops->snapshot_create && ops->snapshot_apply && ops->snapshot_remove)
+	if (snapshots && !no_snapshots && rig_rnd(s) % 3 && ops->snapshot_create && ops->snapshot_apply && ops->snapshot_remove)
 		snapshot(i, s);
-	if (resizes && ops->resize)
+	else if (resizes && ops->resize && rig_rnd(s) % 6 == 0)
 		grow(i, s);
 	faults(with_faults);
 }
@@ -460,7 +460,15 @@ static void make(uint64_t *s)
 {
 	const uint64_t short_bytes = disk / 16 * 7 + 512, mid_bytes = disk / 4 * 3;
 	struct fmt_image *i;
+	struct kv its[G_N_ELEMENTS(option)];
+	struct kvs below = {its, options.n};
 	int chain = (ops->caps & VH_FMT_BACKING) && strcmp(format, "vdi");
+
+	for (unsigned k = 0; k < options.n; k++) { /* each image has a data file of its own */
+		its[k] = option[k];
+		if (!strcmp(its[k].key, "data-file"))
+			its[k].value = (char *)(uintptr_t)"mid.data";
+	}
 
 	for (unsigned k = 0; k < max_cells; k++)
 		cells[k] = (struct cell){.n = 1};
@@ -478,7 +486,7 @@ static void make(uint64_t *s)
 		if ((uint64_t)k * G < short_bytes && (uint64_t)k * G + G > short_bytes)
 			cells[k].any = 1; /* half base, half nothing */
 	}
-	rig_make(&mid, "mid", format, &options, mid_bytes, "base", "raw", base.vol[0], short_bytes);
+	rig_make(&mid, "mid", format, &below, mid_bytes, "base", "raw", base.vol[0], short_bytes);
 	i = rig_open(mid.vol[0], format, 0, FMT_REPORT);
 	for (int k = 0; k < 20; k++) {
 		unsigned n = 1 + (unsigned)(rig_rnd(s) % (40000 / G)), c = (unsigned)(rig_rnd(s) % (mid_bytes / G - n));
@@ -555,8 +563,8 @@ static void run(uint64_t n, unsigned queues, unsigned g, int with, int lock_self
 	for (unsigned k = 0; k < nqueues; k++) {
 		for (int t = 0; !drivers[k].done; t++) {
 			g_usleep(1000);
-			if (t % 20 == 19)
-				beside(i, &s, 1, 1);
+			if (t % 10 == 9)
+				beside(i, &s, with_snapshots, with_resizes);
 			if (t > 20000000)
 				g_error("it does not end");
 		}
@@ -618,6 +626,10 @@ int main(int argc, char **argv)
 		char *eq = strchr(argv[k], '=');
 
 		g_assert_nonnull(eq);
+		if (g_str_has_prefix(argv[k], "load.")) {
+			*(argv[k][5] == 's' ? &with_snapshots : &with_resizes) = strcmp(eq, "=off") != 0;
+			continue;
+		}
 		option[options.n].key = g_strndup(argv[k], (gsize)(eq - argv[k]));
 		option[options.n++].value = eq + 1;
 	}
