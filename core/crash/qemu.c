@@ -80,7 +80,7 @@ static void folder_remove(struct round *r, char *dir)
 	g_free(dir);
 }
 
-/* Runs it in the folder, where it looks for data files; the exit status, and what it said in *text. */
+/* Runs it in dir, where qemu-img looks for a qcow2 image's data file; the exit status, and what it said in *text. */
 static int run(const char *dir, const char *const *argv, char **text, struct vh_err *e)
 {
 	g_autofree char *out = NULL, *err = NULL;
