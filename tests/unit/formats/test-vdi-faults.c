@@ -115,11 +115,71 @@ static void faults(gconstpointer options)
 	g_free(may);
 }
 
+/* Resizes that fail somewhere: the disk reads as before at once, and, opened anew, has one of the two sizes. */
+static void failing_resize(const char *options, uint64_t from, uint64_t to)
+{
+	uint64_t keep = MIN(from, to), s = (uint64_t)g_test_rand_int() * 2654435761u | 1;
+	uint8_t *model = g_malloc0(from), *now = g_malloc(keep);
+	unsigned failed = 0;
+
+	for (int k = 0; k < 60; k++) {
+		struct blk_vol *v = vdi_new(from, options, NULL, 0);
+		struct fmt_image *i = vdi_open(v, NULL);
+		struct vdi_found f;
+		struct fmt_info info;
+		int r;
+
+		memset(model, 0, from);
+		for (int n = 0; n < 100; n++) {
+			uint64_t at = rig_rnd(&s) % (from / 512 - 8) * 512;
+
+			memset(model + at, 1 + n, 4096);
+			g_assert_cmpint(fmt_pwrite(i, model + at, 4096, at, NULL), ==, 0);
+		}
+		g_assert_cmpint(fmt_flush(i, NULL), ==, 0);
+		fake_vol_fail(v, 20000u << k % 4, -EIO);
+		r = fmt_resize(i, to, NULL);
+		fake_vol_fail(v, 0, 0);
+		failed += r < 0;
+		if (r < 0 && to < from) { /* what was to go may be gone */
+			g_assert_cmpint(fmt_pread(i, now, keep, 0, NULL), ==, 0);
+			g_assert_cmpmem(now, keep, model, keep);
+		} else if (r < 0) {
+			fmt_get_info(i, &info);
+			g_assert_cmpuint(info.bytes, ==, from);
+		}
+		g_assert_cmpint(fmt_pread(i, now, keep, 0, NULL), ==, 0);
+		g_assert_cmpmem(now, keep, model, keep);
+		fmt_close(i);
+		g_assert_cmpint(vdi_check_raw(v, 0, &f), ==, 0);
+		g_assert_cmpint(f.corrupt, ==, 0);
+		i = vdi_open(v, NULL);
+		fmt_get_info(i, &info);
+		g_assert_true(info.bytes == from || info.bytes == to);
+		g_assert_cmpint(fmt_pread(i, now, keep, 0, NULL), ==, 0);
+		g_assert_cmpmem(now, keep, model, keep);
+		g_assert_cmpint(fmt_resize(i, to, NULL), ==, 0);
+		g_assert_cmpint(fmt_pread(i, now, keep, 0, NULL), ==, 0);
+		g_assert_cmpmem(now, keep, model, keep);
+		fmt_close(i);
+		blk_vol_put(v);
+	}
+	g_assert_cmpuint(failed, >, 5);
+	g_free(model);
+	g_free(now);
+}
+static void failing_grow(void) { failing_resize("block-size=4K", 1 << 20, UINT64_C(2) << 30); }
+static void failing_static(void) { failing_resize("block-size=4K,static=on", 1 << 20, 3 << 20); }
+static void failing_shrink(void) { failing_resize("block-size=4K", 2 << 20, 1 << 20); }
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_data_func("/vdi/faults/4k", "block-size=4K", faults);
 	g_test_add_data_func("/vdi/faults/64k", "block-size=64K", faults);
 	g_test_add_data_func("/vdi/faults/static", "block-size=16K,static=on", faults);
+	g_test_add_func("/vdi/faults/grow", failing_grow);
+	g_test_add_func("/vdi/faults/grow-static", failing_static);
+	g_test_add_func("/vdi/faults/shrink", failing_shrink);
 	return g_test_run();
 }
