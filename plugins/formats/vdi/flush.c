@@ -112,6 +112,7 @@ static int phase_copy(struct vdi *v)
 			pthread_mutex_unlock(&v->lock);
 			return r;
 		}
+		v->count_wrong = 0;
 	}
 	return more;
 }
