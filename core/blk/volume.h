@@ -83,4 +83,11 @@ int blk_zero(struct blk_vol *v, uint64_t len, uint64_t off, struct vh_err *e);
 int blk_discard(struct blk_vol *v, uint64_t len, uint64_t off, struct vh_err *e);
 int blk_flush(struct blk_vol *v, struct vh_err *e);
 
+/* For copying, share.c. [any], may block as long as a system call does.
+ * The data at or after off in a file: [*from, *to), within end. No more: *from = end. Not a file: all of it. */
+void blk_next_data(struct blk_vol *v, uint64_t off, uint64_t end, uint64_t *from, uint64_t *to);
+/* Lets v share the bytes of another file (reflink). -EOPNOTSUPP: that is not possible here, and nothing has changed. */
+int blk_share(struct blk_vol *v, uint64_t off, struct blk_vol *from, uint64_t from_off, uint64_t len);
+void blk_write_out(struct blk_vol *v); /* begins to write what the page cache holds; a flush is still needed */
+
 #endif

@@ -441,6 +441,7 @@ int cli_run(cmd_tables tables, int argc, char **argv)
 	int r;
 
 	current = tables;
+	signal(SIGXFSZ, SIG_IGN); /* a limit of the user's is an error of that file's */
 	signal(SIGPIPE, SIG_IGN); /* a peer that goes is an error of that peer's, not our end */
 	r = parse_line(&l, argc, argv, &e);
 	if (l.quiet)

@@ -50,12 +50,29 @@ int img_run_map(struct cmd_ctx *c, struct vh_err *e);
 int img_run_snapshot(struct cmd_ctx *c, struct vh_err *e);
 int img_run_rebase(struct cmd_ctx *c, struct vh_err *e);
 int img_run_commit(struct cmd_ctx *c, struct vh_err *e);
+int img_run_set(struct cmd_ctx *c, struct vh_err *e);
 int img_run_amend(struct cmd_ctx *c, struct vh_err *e);
 extern const struct vh_opt *const img_create_options[], *const img_resize_options[], *const img_info_options[],
 	*const img_check_options[], *const img_map_options[], *const img_snapshot_options[], *const img_rebase_options[],
-	*const img_commit_options[], *const img_amend_options[], *const vol_create_options[];
+	*const img_commit_options[], *const img_amend_options[], *const vol_create_options[], *const img_set_options[];
 extern const char img_create_help[], img_info_help[], img_check_help[], img_map_help[], img_snapshot_help[], img_rebase_help[],
-	img_commit_help[], img_amend_help[];
+	img_commit_help[], img_amend_help[], img_set_help[];
+/* img-convert.c, img-compare.c, img-bench.c */
+int img_run_convert(struct cmd_ctx *c, struct vh_err *e);
+int img_run_dd(struct cmd_ctx *c, struct vh_err *e);
+int img_run_compare(struct cmd_ctx *c, struct vh_err *e);
+int img_run_measure(struct cmd_ctx *c, struct vh_err *e);
+int img_run_bench(struct cmd_ctx *c, struct vh_err *e);
+extern const struct vh_opt *const img_convert_options[], *const img_dd_options[], *const img_compare_options[],
+	*const img_measure_options[], *const img_bench_options[];
+extern const char img_convert_help[], img_compare_help[];
+#define IMG_CONVERT_LETTERS                                                                                            \
+	"f=source-format O=format o=options B=backing F=backing-format c=compress n=no-create l=snapshot S=sparse m=parallel "   \
+	"W=unordered r=rate-limit t=cache U=force-share p=progress"
+#define IMG_COMPARE_LETTERS "f=format F=other-format s=strict U=force-share p=progress"
+#define IMG_MEASURE_LETTERS "f=source-format O=format o=options l=snapshot U=force-share"
+#define IMG_BENCH_LETTERS "f=format c=count d=depth s=buffer-size S=step-size o=offset w=write t=cache"
+
 #define IMG_CREATE_LETTERS "f=format o=options b=backing F=backing-format u=backing-unchecked p=progress"
 #define IMG_LETTERS "f=format p=progress"
 

@@ -102,6 +102,14 @@ static int look_inside(struct info *f, struct vh_err *e)
 		f->n_refs = 0;
 		return f->chain ? (err_move(e, &f->why), e->code) : 0;
 	}
+	for (int k = 0; k < f->n_refs; k++) {
+		struct vh_ref known;
+
+		/* Of a format that keeps no name what is recorded counts. */
+		if (f->refs[k].role == VH_REF_BACKING && !f->refs[k].name[0] &&
+		    store_image_backing(f->v.pool, f->v.name, f->format, &known, NULL) > 0)
+			memcpy(f->refs[k].name, known.name, sizeof(known.name));
+	}
 	for (int k = 0; k < f->n_refs; k++)
 		data |= f->refs[k].role == VH_REF_DATA;
 	if (probed && data && !f->chain) {
@@ -252,7 +260,7 @@ static void line(const char *key, const char *value)
 	g_autofree char *k = g_strdup_printf("%s:", key), *v = clean(value);
 
 	k[0] = g_ascii_toupper(k[0]);
-	printf("%-15s %s\n", k, v);
+	printf("%-19s %s\n", k, v);
 }
 
 static void print_text(struct info *f)
@@ -263,7 +271,7 @@ static void print_text(struct info *f)
 
 	line(strcmp(f->c->cmd->noun, "vol") ? "image" : "name", name);
 	if (f->source && !strcmp(f->source, "probed"))
-		printf("%-15s %s (told from the contents, which a guest may have written; not recorded)\n", "Format:", f->format);
+		printf("%-19s %s (told from the contents, which a guest may have written; not recorded)\n", "Format:", f->format);
 	else
 		line("format", f->format[0] ? f->format : "not recorded");
 	line("disk size", disk);

@@ -201,6 +201,43 @@ out:
 	return ret;
 }
 
+const struct vh_opt *const img_set_options[] = {
+	CMD_OPT("format", VH_OPT_STR, "Record this as the format"),
+	CMD_OPT("backing", VH_OPT_STR, "Record this as the backing image of a format that keeps no name of it; empty: none"), NULL};
+const char img_set_help[] =
+	"For a file that came by other means. Only raw disks are known to be raw by nothing but the record: a guest can write any\n"
+	"format's header into its own disk, so the format is never guessed.";
+
+int img_run_set(struct cmd_ctx *c, struct vh_err *e)
+{
+	const char *given = vh_opt_str(c->opts, "format", NULL), *backing = vh_opt_str(c->opts, "backing", NULL);
+	const struct vh_format_ops *ops;
+	struct cmd_volume v;
+	char format[32];
+	int ret;
+
+	if (!given && !backing) {
+		err_remedy(e, "add --format or --backing");
+		return err_usage(e, "there is nothing to be recorded");
+	}
+	ret = cmd_target_open(c, c->args[0], 1, &v, e);
+	if (ret)
+		return ret;
+	if (given)
+		ret = plug_format(given, &ops, e);
+	if (!ret && given)
+		ret = store_format_set(v.pool, v.name, given, e);
+	if (!ret && backing)
+		ret = store_format_pick(v.pool, v.name, given, format, e);
+	if (!ret && backing)
+		ret = store_backing_set(v.pool, v.name, format, *backing ? backing : NULL, e);
+	if (!ret)
+		cmd_target_done(c, &v, "changed", NULL, NULL);
+	cmd_target_error(c, &v, ret, e);
+	cmd_volume_close(&v);
+	return ret;
+}
+
 static int run_probe(struct cmd_ctx *c, struct vh_err *e)
 {
 	static const char *const header[] = {"FORMAT", "CERTAINTY", NULL};
@@ -271,6 +308,18 @@ const struct cmd *const cmd_img[] = {
 	    .letters = "f=format s=offset l=length", .help = img_map_help),
 	IMG("amend", "FILE", "Change options of an image's format", img_run_amend, .options = img_amend_options,
 	    .free_options = 1, .letters = "f=format o=options p=progress", .help = img_amend_help),
+	IMG("set", "FILE", "Record an image's format, or its backing image", img_run_set, .options = img_set_options,
+	    .letters = "f=format b=backing", .help = img_set_help),
+	IMG("convert", "SOURCE TARGET", "Copy a disk into a new image of any format", img_run_convert,
+	    .options = img_convert_options, .free_options = 1, .letters = IMG_CONVERT_LETTERS, .help = img_convert_help),
+	IMG("compare", "FILE OTHER", "Say whether two images hold the same disk", img_run_compare,
+	    .options = img_compare_options, .letters = IMG_COMPARE_LETTERS, .help = img_compare_help),
+	IMG("dd", "SOURCE TARGET", "Copy a part of a disk into a new image", img_run_dd, .options = img_dd_options,
+	    .free_options = 1, .letters = "f=source-format O=format o=options U=force-share"),
+	IMG("measure", "[SOURCE]", "Say how large an image would be", img_run_measure, .options = img_measure_options,
+	    .free_options = 1, .letters = IMG_MEASURE_LETTERS),
+	IMG("bench", "FILE", "Measure how fast requests are", img_run_bench, .options = img_bench_options, .free_options = 1,
+	    .letters = IMG_BENCH_LETTERS),
 	IMG("probe", "FILE", "Say which formats a file could be", run_probe,
 	    .help = "Only this command and `img info` look at contents to tell a format, and nothing else relies on it: a guest can\n"
 		    "write any format's header into its own disk."),

@@ -189,27 +189,6 @@ static int run_path(struct cmd_ctx *c, struct vh_err *e)
 	return ret;
 }
 
-static int run_set(struct cmd_ctx *c, struct vh_err *e)
-{
-	const char *format = vh_opt_str(c->opts, "format", "");
-	const struct vh_format_ops *ops;
-	struct cmd_volume v;
-	int ret = cmd_volume_open(c->args[0], &v, e);
-
-	if (ret)
-		return ret;
-	ret = plug_format(format, &ops, e);
-	if (!ret)
-		ret = store_format_set(v.pool, v.name, format, e);
-	if (!ret)
-		vol_done(c, &v, "changed");
-	cmd_volume_close(&v);
-	return ret;
-}
-
-static const struct vh_opt *const set_options[] = {
-	CMD_OPT("format", VH_OPT_STR, "Record this as the volume's format", .flags = VH_OPT_REQUIRED), NULL};
-
 #define VOL(VERB, ARGS, SUMMARY, RUN, ...)                                                                             \
 	&(const struct cmd){.noun = "vol", .verb = VERB, .args = ARGS, .summary = SUMMARY, .run = RUN, ##__VA_ARGS__}
 
@@ -235,6 +214,12 @@ const struct cmd *const cmd_vol[] = {
 	    .free_options = 1, .letters = "f=format s=offset l=length", .help = img_map_help),
 	VOL("amend", "POOL/NAME", "Change options of an image's format", img_run_amend, .options = img_amend_options,
 	    .free_options = 1, .letters = "f=format o=options p=progress", .help = img_amend_help),
+	VOL("convert", "POOL/NAME POOL/NEW", "Copy a disk into a new volume, in any format", img_run_convert,
+	    .options = img_convert_options, .free_options = 1, .letters = IMG_CONVERT_LETTERS, .help = img_convert_help),
+	VOL("compare", "POOL/NAME POOL/OTHER", "Say whether two volumes hold the same disk", img_run_compare,
+	    .options = img_compare_options, .letters = IMG_COMPARE_LETTERS, .help = img_compare_help),
+	VOL("measure", "[POOL/NAME]", "Say how large an image would be", img_run_measure, .options = img_measure_options,
+	    .free_options = 1, .letters = IMG_MEASURE_LETTERS),
 	VOL("clone", "POOL/NAME [POOL/]NEW", "Make an independent copy of a volume", run_clone),
 	VOL("upload", "POOL/NAME FILE", "Write a file (-: standard input) into a volume", vol_run_upload,
 	    .options = vol_upload_options,
@@ -242,7 +227,6 @@ const struct cmd *const cmd_vol[] = {
 	VOL("download", "POOL/NAME FILE", "Write a volume's bytes to a file (-: standard output)", vol_run_download,
 	    .options = vol_download_options),
 	VOL("path", "POOL/NAME", "Print a volume's file or device node", run_path),
-	VOL("set", "POOL/NAME", "Record a volume's format", run_set, .options = set_options,
-	    .help = "For a file that was put into the pool by other means. Only raw disks are known to be raw by nothing but\n"
-		    "the record: a guest can write any format's header into its own disk, so the format is never guessed."),
+	VOL("set", "POOL/NAME", "Record a volume's format, or its backing image", img_run_set, .options = img_set_options,
+	    .letters = "f=format b=backing", .help = img_set_help),
 	NULL};

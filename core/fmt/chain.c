@@ -303,7 +303,7 @@ static int layer_new(struct fmt_image *i, const struct fmt_spec *s, const struct
 static int layer_open(struct fmt_layer *l, const struct fmt_spec *s, struct vh_err *e)
 {
 	struct fmt_image *i = l->image;
-	struct vh_open o = {.size = sizeof(o), .n = l->nvols, .volumes = l->meta_ptrs, .flags = (l->read_only ? VH_OPEN_RO : 0) | (s->repair && !l->depth ? VH_OPEN_REPAIR : 0),
+	struct vh_open o = {.size = sizeof(o), .n = l->nvols, .volumes = l->meta_ptrs, .flags = (l->read_only ? VH_OPEN_RO : 0) | ((s->repair || s->no_backing) && !l->depth ? VH_OPEN_REPAIR : 0),
 			    .host_caps = HOST_CAPS, .opts = l->depth ? NULL : s->opts};
 	int r;
 

@@ -72,6 +72,7 @@ static void image_free(struct fmt_image *i)
 	pthread_mutex_destroy(&i->excl_lock);
 	pthread_mutex_destroy(&i->flush_lock);
 	pthread_mutex_destroy(&i->service_lock);
+	pthread_mutex_destroy(&i->put_lock);
 	free(i->label);
 	free(i);
 }
@@ -104,6 +105,7 @@ int fmt_open(const struct fmt_spec *s, struct fmt_image **out, struct vh_err *e)
 	pthread_mutex_init(&i->excl_lock, NULL);
 	pthread_mutex_init(&i->flush_lock, NULL);
 	pthread_mutex_init(&i->service_lock, NULL);
+	pthread_mutex_init(&i->put_lock, NULL);
 	i->excl_wait_tail = &i->excl_wait;
 	i->flush_next_tail = &i->flush_next;
 	i->budget = FMT_BUDGET;
@@ -182,6 +184,19 @@ void fmt_get_info(const struct fmt_image *i, struct fmt_info *out)
 	out->discard_gran = i->flat ? (uint32_t)(v0->discard_gran ? v0->discard_gran : out->logical_block) : top->info.unit;
 	memcpy(out->serial, v0->serial, sizeof(out->serial));
 	memcpy(out->wwid, v0->wwid, sizeof(out->wwid));
+}
+
+void fmt_units(const struct fmt_image *i, uint32_t *unit, uint32_t *subunit)
+{
+	*unit = i->layers[0]->info.unit;
+	*subunit = i->layers[0]->info.subunit;
+}
+
+void fmt_write_out(struct fmt_image *i)
+{
+	for (uint32_t k = 0; k < i->layers[0]->nvols; k++)
+		if (i->layers[0]->vols[k])
+			blk_write_out(i->layers[0]->vols[k]);
 }
 
 void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out)

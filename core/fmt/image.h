@@ -36,7 +36,9 @@ struct fmt_spec {
 	/* Before the references of the image at this depth of the chain (0: the top) are resolved: whose names they are. May be
 	 * NULL. */
 	void (*resolve_layer)(void *ctx, uint32_t depth);
-	int no_backing; /* the backing image is left alone: for calls that need no data (info, rebase) */
+	/* The backing image is left alone: for calls that need no data (info, a new name). The format is told VH_OPEN_REPAIR, so that
+	 * it does not miss it. */
+	int no_backing;
 	int repair;     /* opened even if it is damaged, for fmt_check() */
 };
 
@@ -86,6 +88,29 @@ int fmt_pzero(struct fmt_image *i, uint64_t len, uint64_t off, struct vh_err *e)
 int fmt_report(struct fmt_image *i, uint64_t off, uint64_t len,
 	       int (*fn)(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr), void *ctx,
 	       struct vh_err *e);
+/* The same with where data lies, and without a limit of what is known: a piece of the disk, neighbours joined. type: VH_EXT_DATA
+ * (vol, addr), ZERO, COMPRESSED, OPAQUE. allocated: the image at `depth` decides what is here. holes: holes of the host's
+ * files count as ZERO. fn: not 0 ends the walk, and is returned. [main], beside requests. */
+struct fmt_range { uint64_t off, len, addr; struct blk_vol *vol; uint32_t type, depth, allocated, crypt; };
+typedef int fmt_walk_fn(void *ctx, const struct fmt_range *r);
+int fmt_walk(struct fmt_image *i, uint64_t off, uint64_t len, int holes, fmt_walk_fn *fn, void *ctx, struct vh_err *e);
+
+/* fmt_io.op beside VH_READ ...: the disk takes the bytes of a file by sharing them (reflink), in whole allocation units. iov
+ * points at a struct fmt_share. -EOPNOTSUPP: not here, and nothing has changed: read and write them. */
+#define FMT_SHARE 32u
+struct fmt_share { struct blk_vol *from; uint64_t addr; };
+
+/* Compressed units. unit: encode and put one at a time (shorter at the disk's end). once: nothing but put() in ascending
+ * order fills this image. compressed.c */
+struct fmt_encoding { uint32_t unit; int once; };
+int fmt_encoding(struct fmt_image *i, struct fmt_encoding *out, struct vh_err *e); /* -EOPNOTSUPP */
+int64_t fmt_encode(struct fmt_image *i, const void *in, uint64_t in_len, void *out, uint64_t cap); /* [any] -ENOSPC: write it plainly */
+/* [any] may block. The unit holds nothing of this image yet, and no request on it is in flight. */
+int fmt_put(struct fmt_image *i, uint64_t pos, uint64_t len, const void *stored, uint64_t n, struct vh_err *e);
+/* Allocation unit and what can be zeroed within it. */
+void fmt_units(const struct fmt_image *i, uint32_t *unit, uint32_t *subunit);
+void fmt_write_out(struct fmt_image *i); /* [any] begins to write what the host's page cache holds of the image */
+
 /* Blocking access to a volume that is not open as an image, for calls of create(), inspect() and measure(). */
 struct vh_meta *fmt_meta_new(struct blk_vol *vol, int read_only); /* does not take the reference; NULL: no memory */
 void fmt_meta_free(struct vh_meta *m);

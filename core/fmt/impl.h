@@ -218,6 +218,7 @@ struct req {
 	struct excl *excl;
 	uint64_t pos, end;
 	int zero_src;     /* write zeros instead of the vector */
+	int share;        /* FMT_SHARE */
 	int escalate;
 	struct vec v;     /* the data from pos on */
 	struct run run;
@@ -248,7 +249,10 @@ struct fio {
 	struct fmt_queue *q;
 	struct fmt_io *next;
 	int result, direction;
-	struct blk_io bio;
+	union {
+		struct blk_io bio;
+		struct { struct work work; struct note note; } share; /* share.c, flat disks */
+	};
 };
 #define fio_of(io) ((struct fio *)(io)->priv)
 _Static_assert(sizeof(struct fio) <= sizeof(((struct fmt_io *)0)->priv), "fmt_io.priv is too small");
@@ -335,6 +339,9 @@ struct fmt_image {
 	int flushing;
 	uint64_t commit_seq, flushed_seq; /* atomics */
 
+	pthread_mutex_t put_lock; /* compressed.c */
+	int puts;                 /* atomic: fmt_put() is used, so what is absent is not cached */
+
 	pthread_mutex_t service_lock; /* blocking access: one at a time */
 	struct vh_loop *service_loop;
 	struct fmt_queue *service_queue;
@@ -409,6 +416,10 @@ int write_pure_step(struct req *r);
 int write_data_step(struct req *r);
 void flush_begin(struct req *r);
 int flush_step(struct req *r);
+
+/* share.c */
+void share_flat(struct fmt_queue *q, struct fmt_io *io);
+int share_step(struct req *r); /* one extent; 1: it is done, 0: wait */
 
 /* io.c: vectors and volume I/O */
 static inline void vec_init(struct vec *v, const struct iovec *iov, uint32_t n, uint64_t len)

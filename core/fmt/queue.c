@@ -129,6 +129,11 @@ static void flat_begin(struct fmt_queue *q, struct fmt_io *io)
 		complete_early(q, io, 0);
 		return;
 	}
+	if (io->op == FMT_SHARE) {
+		q->inflight++;
+		share_flat(q, io);
+		return;
+	}
 	f->bio.op = io->op;
 	f->bio.flags = io->flags & (VH_REQ_FUA | VH_REQ_MAY_UNMAP);
 	f->bio.niov = io->niov;
@@ -170,7 +175,7 @@ static int begin(struct fmt_queue *q, struct fmt_io *io)
 /* Ends what can never become a request. */
 static int refuse(struct fmt_queue *q, struct fmt_io *io)
 {
-	if (io->op < VH_READ || io->op > VH_ZERO) {
+	if ((io->op < VH_READ || io->op > VH_ZERO) && io->op != FMT_SHARE) {
 		complete_early(q, io, -EOPNOTSUPP);
 		return 1;
 	}

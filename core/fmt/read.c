@@ -32,6 +32,8 @@ static void take_answer(struct req *r)
 
 		if (!(x->flags & VH_EXT_CACHE) || x->type > VH_EXT_BACKING)
 			continue;
+		if (rd->layer == 0 && x->type != VH_EXT_DATA && load_relaxed(&q->image->puts))
+			continue;
 		if (rd->layer == 0 && !lock_clip(q, rd->seq, klo, khi, &lo, &hi))
 			continue;
 		c = (struct cache_ext){.pos = lo, .len = hi - lo, .addr = x->addr + (lo - x->pos), .vol = x->vol, .type = x->type};

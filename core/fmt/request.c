@@ -232,7 +232,7 @@ int req_begin(struct fmt_queue *q, struct fmt_io *io)
 	r->op = io->op;
 	r->state = RS_LOCK;
 	r->nsubs = 0;
-	r->error = r->waiting = r->answered = r->locked = r->escalate = r->timed_out = r->zero_src = r->own_busy = 0;
+	r->error = r->waiting = r->answered = r->locked = r->escalate = r->timed_out = r->zero_src = r->own_busy = r->share = 0;
 	r->map_live = r->more_phases = 0;
 	r->excl = NULL;
 	r->pos = io->off;
@@ -258,6 +258,13 @@ int req_begin(struct fmt_queue *q, struct fmt_io *io)
 		break;
 	case VH_FLUSH:
 		flush_begin(r);
+		break;
+	case FMT_SHARE:
+		r->share = 1;
+		r->op_map = VH_MAP_WRITE;
+		if ((r->pos | r->end) & (l->info.unit - 1))
+			req_error(r, -EOPNOTSUPP); /* the rest of a unit would be read and written */
+		escalate(r);
 		break;
 	default:
 		r->zero_src = 1;

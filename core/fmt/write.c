@@ -106,7 +106,7 @@ int write_pure_step(struct req *r)
  * The data of one answer, group by group: extents that follow each other in the volume, with nothing to fill between
  * them, are written as one. Parts of a group: begin, head fill, tail fill, then up to three runs.
  */
-enum { PART_BEGIN, PART_HEAD, PART_TAIL, PART_READY, PART_FIRST, PART_BODY, PART_LAST, PART_OPAQUE };
+enum { PART_BEGIN, PART_HEAD, PART_TAIL, PART_READY, PART_FIRST, PART_BODY, PART_LAST, PART_OPAQUE, PART_SHARE };
 
 static int mergeable(const struct vh_extent *a, const struct vh_extent *b)
 {
@@ -166,6 +166,10 @@ static int group_begin(struct req *r)
 	struct vh_extent *x = &r->ext[r->xi];
 
 	r->xj = r->xi;
+	if (r->share) {
+		r->part = PART_SHARE;
+		return 1;
+	}
 	if (x->type == VH_EXT_OPAQUE) {
 		r->part = PART_OPAQUE;
 		r->olen = 0;
@@ -367,6 +371,10 @@ int write_data_step(struct req *r)
 			break;
 		case PART_OPAQUE:
 			if (!opaque_step(r))
+				return 0;
+			break;
+		case PART_SHARE:
+			if (!share_step(r))
 				return 0;
 			break;
 		default:

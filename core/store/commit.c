@@ -28,32 +28,38 @@ struct commit {
 static int find_base(struct commit *c, struct vh_err *e)
 {
 	const struct store_commit *s = c->s;
-	struct vh_ref *refs = NULL, *ref = NULL;
+	struct vh_ref ref;
 	struct vh_vol_stat st;
 	int n, ret = store_format_pick(s->pool, s->volume, s->format, c->top_format, e);
 
 	if (ret)
 		return ret;
-	n = store_image_refs(s->pool, s->volume, c->top_format, &refs, e);
-	for (int k = 0; k < n; k++)
-		if (refs[k].role == VH_REF_BACKING)
-			ref = &refs[k];
-	if (n < 0) {
-		ret = n;
-	} else if (!ref) {
-		ret = err_set(e, -EINVAL, "it has no backing image to be written into");
-	} else {
-		c->name = g_strdup(ref->name);
-		ret = resolver_find(&c->find, c->name, &c->pool, &c->volume, e);
-		if (!ret)
-			ret = store_format_pick(c->pool, c->volume, ref->format[0] ? ref->format : NULL, c->format, e);
-		if (!ret)
-			ret = store_vol_stat(c->pool, c->volume, &st, e);
-		if (!ret)
-			c->held[0] = g_strdup(st.identity);
-	}
-	free(refs);
+	n = store_image_backing(s->pool, s->volume, c->top_format, &ref, e);
+	if (n < 0)
+		return n;
+	if (!n)
+		return err_set(e, -EINVAL, "it has no backing image to be written into");
+	c->name = g_strdup(ref.name);
+	ret = resolver_find(&c->find, c->name, &c->pool, &c->volume, e);
+	if (!ret)
+		ret = store_format_pick(c->pool, c->volume, ref.format[0] ? ref.format : NULL, c->format, e);
+	if (!ret)
+		ret = store_vol_stat(c->pool, c->volume, &st, e);
+	if (!ret)
+		c->held[0] = g_strdup(st.identity);
 	return ret;
+}
+
+/*
+ * A format that compares identifiers (vmdk, vdi) finds its backing image changed as soon as we have written to it. Until the
+ * image knows the new one, a mark says that it was us: then it is opened without that comparison.
+ */
+static int mark_read(struct commit *c, struct vh_err *e)
+{
+	char mark[256];
+	int ret = vol_meta_read(c->s->pool, c->s->volume, COMMITTING, mark, sizeof(mark), e);
+
+	return ret < 0 ? ret : !strcmp(mark, c->held[0]);
 }
 
 static int write_piece(struct commit *c, char *buf, uint64_t len, uint64_t off, struct vh_err *e)
@@ -109,10 +115,13 @@ static int empty_top(struct commit *c, struct store_image **top, struct store_im
 	if (ops->set_backing)
 		ret = fmt_set_backing(c->top, c->name, c->format, base.bytes, base.volume, e);
 	/* Without set_backing() an image that keeps the old size would hide what it gave away. */
+	if (!ret)
+		ret = vol_meta_set(c->s->pool, c->s->volume, COMMITTING, NULL, e);
 	if (ret || c->s->keep || !ops->empty || (grown && !ops->set_backing))
 		return ret;
 	store_image_close(*top);
 	*top = NULL;
+	spec->repair = 0;
 	ret = store_image_open(spec, top, e);
 	if (!ret)
 		ret = fmt_empty(store_image_fmt(*top), j, e);
@@ -152,7 +161,12 @@ int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, s
 	if (!ret)
 		ret = store_attach(c.pool, &a, &down.vol, e);
 	if (!ret) {
-		ret = store_image_open(&up, &top, e);
+		ret = mark_read(&c, e);
+		up.repair = ret > 0;
+		if (ret >= 0)
+			ret = store_image_open(&up, &top, e);
+		if (!ret)
+			ret = vol_meta_set(s->pool, s->volume, COMMITTING, c.held[0], e);
 		if (ret)
 			blk_vol_put(down.vol);
 	}

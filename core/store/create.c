@@ -201,14 +201,56 @@ static int create_formatted(struct store_pool *p, const struct store_create *c, 
 		ret = make_part(p, c->name, &refs[made], prealloc, pool_options, j, e);
 	if (!ret)
 		ret = make_image(p, c->name, ops, vc, refs, n, j, e);
-	if (!ret)
+	if (!ret && c->backing)
+		ret = store_backing_set(p, c->name, c->format, c->backing, e);
+	if (!ret && !c->unfinished)
 		ret = store_format_set(p, c->name, c->format, e);
 	if (ret) {
 		while (made-- > 0)
 			store_vol_remove(p, refs[made].name, NULL, NULL);
 		store_vol_remove(p, c->name, NULL, NULL);
 	}
-	return ret ? ret : finish(p, c->name, refs, n, e);
+	return ret || c->unfinished ? ret : finish(p, c->name, refs, n, e);
+}
+
+/* The further files that an unfinished image names, as far as they are marked as its own. */
+static int unfinished_parts(struct store_pool *p, const char *volume, const char *format, struct vh_create_ref **out,
+			    struct vh_err *e)
+{
+	g_autofree char *mark = part_mark(volume);
+	struct vh_ref *refs = NULL;
+	char found[256];
+	int n = store_image_refs(p, volume, format, &refs, e), parts = 0;
+
+	*out = n > 0 ? g_new0(struct vh_create_ref, n) : NULL;
+	for (int k = 0; k < n; k++) {
+		g_autofree char *base = g_path_get_basename(refs[k].name);
+
+		if (refs[k].role != VH_REF_DATA || vol_meta_read(p, base, UNFINISHED, found, sizeof(found), NULL) ||
+		    strcmp(found, mark))
+			continue;
+		g_strlcpy((*out)[parts++].name, base, sizeof((*out)->name));
+	}
+	free(refs);
+	return n < 0 ? n : parts;
+}
+
+int store_vol_finish(struct store_pool *p, const char *volume, const char *format, struct vh_err *e)
+{
+	g_autofree struct vh_create_ref *parts = NULL;
+	int n = unfinished_parts(p, volume, format, &parts, e), ret = n < 0 ? n : store_format_set(p, volume, format, e);
+
+	return about(p, volume, ret ? ret : finish(p, volume, parts, n, e), e);
+}
+
+void store_vol_abandon(struct store_pool *p, const char *volume, const char *format)
+{
+	g_autofree struct vh_create_ref *parts = NULL;
+	int n = unfinished_parts(p, volume, format, &parts, NULL);
+
+	while (n-- > 0)
+		store_vol_remove(p, parts[n].name, NULL, NULL);
+	store_vol_remove(p, volume, NULL, NULL);
 }
 
 /* What is there under that name already: 1 when it is finished and of this format, 0 when there is nothing, or nothing
@@ -241,15 +283,13 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 {
 	uint64_t bytes = store_disk_bytes(p, c->name, c->format);
 	g_autofree struct vh_create_ref *parts = NULL;
-	const char *backing = NULL;
-	struct vh_ref *refs;
+	struct vh_ref ref;
+	const char *backing;
 	char unfinished[32];
 	int n, ret = 0;
 
-	n = store_image_refs(p, c->name, c->format, &refs, e);
-	for (int k = 0; k < n; k++)
-		if (refs[k].role == VH_REF_BACKING)
-			backing = refs[k].name;
+	n = store_image_backing(p, c->name, c->format, &ref, e);
+	backing = n > 0 ? ref.name : NULL;
 	if (n < 0) {
 		ret = n;
 	} else if (bytes != vc->bytes) {
@@ -260,7 +300,6 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 		ret = err_set(e, -EEXIST, "it exists already, with %s%s", backing ? "the backing image " : "no backing image",
 			      backing ? backing : "");
 	}
-	free(refs);
 	if (!ret)
 		ret = vol_meta_get(p, c->name, UNFINISHED, unfinished, e);
 	if (ret || !unfinished[0])
@@ -319,6 +358,9 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	there = ret ? ret : look(p, c, j, e);
 	if (there < 0) {
 		ret = there;
+	} else if (there && c->unfinished) {
+		err_remedy(e, "choose another name, or delete it first");
+		ret = err_set(e, -EEXIST, "it exists already");
 	} else if (!ops->create || !strcmp(c->format, "raw")) { /* raw: the volume is the disk, complete in one step */
 		if (c->backing) {
 			err_remedy(e, "choose a format that has backing images");
@@ -328,7 +370,9 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 		} else {
 			ret = make_volume(p, c->name, c->bytes, c->prealloc, &pool_options, j, &zeroed, e);
 		}
-		if (!ret && !there)
+		if (!ret && c->unfinished)
+			ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
+		else if (!ret && !there)
 			ret = store_format_set(p, c->name, c->format, e);
 	} else {
 		if (c->backing && !(ops->caps & VH_FMT_BACKING))

@@ -155,8 +155,8 @@ struct open_disk {
 	char **allow;
 };
 
-int disk_open(const struct kvs *given, const char *holder, void (*stopped)(void *ctx, const char *label, int error),
-	      void *stopped_ctx, struct disk **out, struct vh_err *e)
+static int open_once(const struct kvs *given, const char *holder, void (*stopped)(void *ctx, const char *label, int error),
+		     void *stopped_ctx, int other, int *undecided, struct disk **out, struct vh_err *e)
 {
 	struct open_disk *d = g_new0(struct open_disk, 1);
 	const struct vh_format_ops *ops;
@@ -193,6 +193,7 @@ int disk_open(const struct kvs *given, const char *holder, void (*stopped)(void 
 	blk.read_only = s.read_only;
 	d->resolver.attach_flags = vh_opt_num(s.o, "cache", 0) ? VH_ATTACH_BUFFERED : 0;
 	d->resolver.blk = blk;
+	d->resolver.other = other;
 	d->allow = store_allow(s.o);
 	d->resolver.allow = (const char *const *)d->allow;
 	struct store_attach a = {.name = s.volume, .holder = d->holder, .flags = d->resolver.attach_flags, .blk = blk,
@@ -212,6 +213,7 @@ int disk_open(const struct kvs *given, const char *holder, void (*stopped)(void 
 out:
 	optset_free(format_set);
 	spec_clear(&s);
+	*undecided = d->resolver.undecided;
 	if (ret) {
 		err_object(e, "disk %s", d->d.label ? d->d.label : "");
 		d->d.image = NULL;
@@ -220,6 +222,20 @@ out:
 	}
 	*out = &d->d;
 	return 0;
+}
+
+int disk_open(const struct kvs *given, const char *holder, void (*stopped)(void *ctx, const char *label, int error),
+	      void *stopped_ctx, struct disk **out, struct vh_err *e)
+{
+	int undecided = 0, ret;
+	ERR_AUTO(first);
+
+	ret = open_once(given, holder, stopped, stopped_ctx, 0, &undecided, out, &first);
+	if (ret && undecided && !open_once(given, holder, stopped, stopped_ctx, 1, &undecided, out, NULL))
+		return 0;
+	if (ret)
+		err_move(e, &first);
+	return ret;
 }
 
 void disk_close(struct disk *disk)

@@ -31,7 +31,7 @@ char **store_allow(const struct vh_opts *o)
 	return (char **)g_ptr_array_free(a, FALSE);
 }
 
-int store_image_open(const struct store_image_spec *s, struct store_image **out, struct vh_err *e)
+static int open_once(const struct store_image_spec *s, int other, int *undecided, struct store_image **out, struct vh_err *e)
 {
 	struct store_image *i = g_new0(struct store_image, 1);
 	g_autofree char *label = g_strdup_printf("%s/%s", s->pool->label, s->volume);
@@ -57,6 +57,7 @@ int store_image_open(const struct store_image_spec *s, struct store_image **out,
 	i->resolver.allow = (const char *const *)i->allow;
 	i->resolver.held = (const char *const *)i->held;
 	i->resolver.peek = s->mode == VH_ATTACH_PEEK;
+	i->resolver.other = other;
 	a.holder = i->holder;
 	if (!ret && !f.vol)
 		ret = store_attach(s->pool, &a, &f.vol, e);
@@ -67,13 +68,36 @@ int store_image_open(const struct store_image_spec *s, struct store_image **out,
 	else if (f.vol)
 		blk_vol_put(f.vol);
 	optset_free(set);
+	*undecided = i->resolver.undecided;
 	if (ret) {
+		char mark[256];
+
+		if ((ret == -EINVAL || ret == -EIO) && !vol_meta_read(s->pool, s->volume, COMMITTING, mark, sizeof(mark), NULL) && mark[0])
+			err_remedy(e, "a commit of it was cut short: run it again");
 		i->image = NULL;
 		store_image_close(i);
 		return ret;
 	}
 	*out = i;
 	return 0;
+}
+
+int store_image_open(const struct store_image_spec *s, struct store_image **out, struct vh_err *e)
+{
+	int undecided = 0, again = 0, ret;
+	ERR_AUTO(first);
+
+	if (s->vol)
+		blk_vol_ref(s->vol); /* for a second attempt */
+	ret = open_once(s, 0, &undecided, out, &first);
+	again = ret && undecided;
+	if (again && !open_once(s, 1, &undecided, out, NULL))
+		return 0;
+	if (s->vol && !again)
+		blk_vol_put(s->vol);
+	if (ret)
+		err_move(e, &first);
+	return ret;
 }
 
 struct fmt_image *store_image_fmt(struct store_image *i)
@@ -125,6 +149,41 @@ int store_image_refs(struct store_pool *p, const char *volume, const char *forma
 	ret = fmt_refs(v, ops, refs, e);
 	blk_vol_put(v);
 	return ret;
+}
+
+int store_image_backing(struct store_pool *p, const char *volume, const char *format, struct vh_ref *out, struct vh_err *e)
+{
+	struct vh_ref *refs;
+	int n = store_image_refs(p, volume, format, &refs, e), found = 0, ret = 0;
+
+	memset(out, 0, sizeof(*out));
+	for (int k = 0; k < n && !found; k++) {
+		found = refs[k].role == VH_REF_BACKING;
+		if (found)
+			*out = refs[k];
+	}
+	if (found && !out->name[0])
+		ret = vol_meta_read(p, volume, BACKING, out->name, sizeof(out->name), e);
+	free(refs);
+	return n < 0 ? n : ret < 0 ? ret : found;
+}
+
+int store_backing_set(struct store_pool *p, const char *volume, const char *format, const char *name, struct vh_err *e)
+{
+	struct vh_ref *refs;
+	int n = store_image_refs(p, volume, format, &refs, e), nameless = 0;
+	char was[1024];
+
+	for (int k = 0; k < n; k++)
+		nameless |= refs[k].role == VH_REF_BACKING && !refs[k].name[0];
+	free(refs);
+	if (n < 0)
+		return n;
+	if (nameless && name && strlen(name) > 255)
+		return err_set(e, -ENAMETOOLONG, "a recorded name has at most 255 bytes");
+	if (!nameless && (vol_meta_read(p, volume, BACKING, was, sizeof(was), NULL) || !was[0]))
+		return 0;
+	return vol_meta_set(p, volume, BACKING, nameless ? name : NULL, e);
 }
 
 /* The further files that were made together with an image, in its own pool: those that say so themselves. */

@@ -147,8 +147,14 @@ int store_rebase(const struct store_rebase *s, uint64_t *copied, struct vh_job *
 		b.new = g_malloc(PIECE);
 		ret = keep_contents(&b, j, e);
 	}
+	if (!ret && s->backing)
+		ret = vol_meta_set(s->pool, s->volume, REBASING, s->backing, e);
 	if (!ret)
 		ret = fmt_set_backing(b.top, s->backing, s->backing ? below.format : NULL, below.bytes, below.volume, e);
+	if (!ret)
+		ret = store_backing_set(s->pool, s->volume, fmt_format_name(b.top), s->backing, e);
+	if (!ret && s->backing)
+		ret = vol_meta_set(s->pool, s->volume, REBASING, NULL, e);
 	*copied = b.copied;
 	store_image_close(top);
 	backing_close(&below);

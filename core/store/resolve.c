@@ -61,6 +61,8 @@ void resolver_init_new(struct resolver *r, struct store_pool *p, const char *vol
 	r->holder = holder;
 	r->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	r->pools = g_ptr_array_new_with_free_func((GDestroyNotify)store_pool_close);
+	r->from = p;
+	r->from_name = g_strdup(volume);
 	if (beside(p, volume, &dir)) {
 		r->root = real_path(dir);
 		r->dir = g_strdup(r->root);
@@ -88,6 +90,8 @@ void resolver_clear(struct resolver *r)
 	g_free(r->root);
 	g_free(r->dir);
 	g_free(r->next_dir);
+	g_free(r->from_name);
+	g_free(r->next_name);
 	memset(r, 0, sizeof(*r));
 }
 
@@ -95,10 +99,13 @@ void resolver_layer(void *ctx, uint32_t depth)
 {
 	struct resolver *r = ctx;
 
-	if (!depth || !r->next_dir)
+	if (!depth || !r->next_name)
 		return;
 	g_free(r->dir);
+	g_free(r->from_name);
 	r->dir = g_steal_pointer(&r->next_dir);
+	r->from_name = g_steal_pointer(&r->next_name);
+	r->from = r->next_from;
 }
 
 /* The part of `path` below the folder `root`; NULL: it is not below it. */
@@ -279,6 +286,14 @@ static int format_of(struct store_pool *p, const char *volume, const char *want,
 	return ret;
 }
 
+static void recorded_name(struct resolver *r, char *name, size_t cap)
+{
+	vol_meta_read(r->from, r->from_name, REBASING, name, cap, NULL);
+	r->undecided |= name[0] != 0;
+	if (!name[0] || !r->other)
+		vol_meta_read(r->from, r->from_name, BACKING, name, cap, NULL);
+}
+
 int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk_vol **vol, char format[32],
 		  struct vh_err *e)
 {
@@ -290,8 +305,10 @@ int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk
 
 	g_strlcpy(name, ref->name, sizeof(name));
 	g_strlcpy(want, ref->format, sizeof(want));
+	if (!name[0] && image && r->from_name)
+		recorded_name(r, name, sizeof(name));
 	if (!name[0]) {
-		err_remedy(e, "name it: format.backing=VOLUME");
+		err_remedy(e, "record it: vhost vol set, or vhost img set, --backing NAME");
 		return err_set(e, -EINVAL, "the image has a backing image, but its file does not say which");
 	}
 	ret = resolver_find(r, name, &p, &volume, e);
@@ -310,9 +327,12 @@ int resolver_open(void *ctx, const struct vh_ref *ref, int read_only, struct blk
 		a.blk.label = NULL;
 		ret = store_attach(p, &a, vol, e);
 	}
-	if (!ret && image && beside(p, volume, &dir)) {
+	if (!ret && image) {
 		g_free(r->next_dir);
-		r->next_dir = real_path(dir);
+		g_free(r->next_name);
+		r->next_dir = beside(p, volume, &dir) ? real_path(dir) : NULL;
+		r->next_name = g_strdup(volume);
+		r->next_from = p;
 	}
 	return ret ? err_context(e, "%s '%s' of the image", image ? "the backing image" : "the data file", name), ret : 0;
 }

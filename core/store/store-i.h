@@ -31,6 +31,9 @@ int vol_meta_set(struct store_pool *p, const char *volume, const char *key, cons
 
 /* resolve.c: what an image refers to. Lives as long as the image: it holds the pools of folders that the chain leads to. */
 #define CHAIN_MAX 256
+#define BACKING "backing" /* beside an image whose format keeps no name of its backing image */
+#define REBASING "rebasing" /* the same, while it is being changed */
+#define COMMITTING "committing" /* beside an image that is being committed: its backing image's identity */
 #define PART_OF "part-of" /* beside a further file of an image: the image's name */
 struct resolver {
 	struct store_pool *pool;
@@ -44,7 +47,13 @@ struct resolver {
 	GPtrArray *pools;         /* of other folders */
 	char *root, *dir, *next_dir; /* real paths: the pool's folder (NULL: it has none), the folders of the image whose
 				      * references are resolved and of its backing image */
+	/* Whose references are resolved, and whose will be: for names that are recorded beside an image. */
+	struct store_pool *from, *next_from;
+	char *from_name, *next_name;
 	unsigned images;
+	/* A rebase of an image without a name of its own was cut short: which of two records is right only its format can tell.
+	 * undecided: the resolver met such a one; other: it is to take the newer record. */
+	int undecided, other;
 };
 int resolver_init(struct resolver *r, struct store_pool *p, const char *volume, const char *holder, struct vh_err *e);
 /* For an image that is yet to be made: only its place is known. */

@@ -62,6 +62,7 @@ struct store_create {
 	uint64_t bytes; /* of the disk; the volume's own size follows from the format. 0 with `backing`: that one's */
 	uint32_t prealloc; /* VH_PREALLOC_*, or VH_PREALLOC_METADATA */
 	const struct kvs *options; /* the pool's for volumes, and "format." ones; may be NULL */
+	int unfinished; /* it must be new, and stays marked, and nobody's, until store_vol_finish(): its contents come */
 	/* The backing image as the image is to name it (a relative name is relative to the new image's folder), and its format
 	 * (NULL: the recorded one). It is opened to see that it is there, unless backing_blind. */
 	const char *backing, *backing_format;
@@ -71,6 +72,8 @@ struct store_create {
 /* Makes a volume with its format in it, and records the format last: one without a record is unfinished. Further files that
  * the format needs are made beside it. */
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e);
+int store_vol_finish(struct store_pool *p, const char *volume, const char *format, struct vh_err *e);
+void store_vol_abandon(struct store_pool *p, const char *volume, const char *format); /* an unfinished one goes, with its files */
 /* Within a pool by its own means where it has them, else by copying. */
 int store_vol_clone(struct store_pool *from, const char *src, struct store_pool *to, const char *dst, struct vh_job *j,
 		    struct vh_err *e);
@@ -123,6 +126,11 @@ struct store_commit {
 	int keep;
 };
 int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, struct vh_job *j, struct vh_err *e);
+/* Its backing image, by its format's word or, where that keeps no name, by the record beside it: 1, or 0 when it has none. A name
+ * that is nowhere is empty. */
+int store_image_backing(struct store_pool *p, const char *volume, const char *format, struct vh_ref *out, struct vh_err *e);
+/* Records a backing image's name where the format does not keep it, else forgets the record. NULL: none. */
+int store_backing_set(struct store_pool *p, const char *volume, const char *format, const char *name, struct vh_err *e);
 /* What the image in a volume refers to, by its format's word, without opening any of it: how many, *refs for free(). */
 int store_image_refs(struct store_pool *p, const char *volume, const char *format, struct vh_ref **refs, struct vh_err *e);
 
@@ -144,5 +152,30 @@ int disk_open(const struct kvs *spec, const char *holder, void (*stopped)(void *
 	      void *stopped_ctx, struct disk **out, struct vh_err *e); /* [main] may block; any thread */
 int disk_plan(const struct kvs *spec, void (*step)(void *ctx, const char *text), void *ctx, struct vh_err *e);
 void disk_close(struct disk *d);
+
+
+/* target.c: a new image that is filled before it counts. A file has no name until then; a volume of a pool, and a file where
+ * that cannot be, keeps its "unfinished" mark. */
+struct store_target;
+struct store_target_spec {
+	const char *path;          /* or: */
+	struct store_pool *pool; const char *volume;
+	const char *format;
+	uint64_t bytes;            /* of the disk */
+	uint32_t prealloc;
+	const struct kvs *options; /* of creating: the pool's, and "format." ones; may be NULL */
+	const struct kvs *open;    /* open_options for writing, without prefix; may be NULL */
+	const char *backing, *backing_format; /* as in store_create; may be NULL */
+	const char *const *allow;
+	int replace;               /* a file of that name goes when the new one is complete */
+	int direct;                /* past the page cache */
+	const char *holder;
+};
+int store_target_new(const struct store_target_spec *s, struct store_target **out, struct vh_job *j, struct vh_err *e);
+struct fmt_image *store_target_image(struct store_target *t);
+int store_target_finish(struct store_target *t, struct vh_err *e); /* durable, then it has its name; frees t, also on failure */
+/* Instead of a name: its bytes to a file descriptor. Frees t. Only of a file. */
+int store_target_send(struct store_target *t, int fd, struct vh_err *e);
+void store_target_drop(struct store_target *t);                    /* nothing stays */
 
 #endif

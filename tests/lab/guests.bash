@@ -48,9 +48,9 @@ good() {
 		not_ok "$2 (exit $rc)"
 	fi
 }
-# The lab's CPU is emulated, and KVM in it as well: in some boots a guest's kernel faults in the middle of its PCI scan or as an
-# AP starts, and boots again (panic=-1) to do its jobs. Where that comes from is not known (docs/machine.md); each is shown, and more
-# than two in one script are a failure.
+# The lab's CPU is emulated, and so is AMD-V: it breaks one exit in some hundred thousand, QEMU's guests' as well as ours
+# (docs/machine.md). Such a guest's kernel complains and boots again (panic=-1) to do its jobs; each is shown, and more than two in one
+# script are a failure.
 few_complaints() { check "no more than two guests' kernels complained ($complaints)" test "$complaints" -le 2; }
 # said NAME KEY: the value of "KEY=value" in what the guest said last with it.
 said() { log "$1" | sed -n "s/^guest: .*$2=\([^ ]*\).*/\1/p" | tail -n 1; }

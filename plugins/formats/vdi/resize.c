@@ -116,10 +116,12 @@ static int grow(struct vdi *v, uint64_t bytes, uint32_t blocks, struct vh_job *j
 	for (uint32_t b = 0; b < old; b++)
 		if (vdi_entry(v, b) < VDI_ZERO)
 			v->map[b] = ~(vdi_entry(v, b) - cut);
-	memmove(v->slot, v->slot + cut, blocks + VDI_SPARE - cut);
-	memset(v->slot + blocks + VDI_SPARE - cut, 0, cut);
-	memmove(v->owner, v->owner + cut, (blocks + VDI_SPARE - cut) * sizeof(*v->owner));
-	memset(v->pend, 0, blocks * sizeof(*v->pend)); /* after vdi_sync() none means anything */
+	if (cut) {
+		memmove(v->slot, v->slot + cut, blocks + VDI_SPARE - cut);
+		memset(v->slot + blocks + VDI_SPARE - cut, 0, cut);
+		memmove(v->owner, v->owner + cut, (blocks + VDI_SPARE - cut) * sizeof(*v->owner));
+		memset(v->pend, 0, blocks * sizeof(*v->pend)); /* after vdi_sync() none means anything */
+	}
 	v->end -= v->end < cut ? v->end : cut;
 	v->hint = 0;
 	end = v->end;

@@ -77,6 +77,7 @@ struct vdi {
 	int read_only, repair, damaged; /* damaged: nothing is written but by check() */
 	int opaque;       /* blocks do not begin on sectors: read through read() */
 	int stamped;      /* the modification UUID is new and durable */
+	uint32_t bad;     /* entries that are damaged, as found at open */
 	int count_wrong;  /* header's count as it was found: 1 too high, -1 too low */
 	uint64_t parent_bytes;  /* of the parent as it is now */
 	uint64_t backing_bytes; /* what shows through: at most the disk; 0 without a parent */
@@ -139,6 +140,7 @@ int vdi_compact(struct vdi *v, uint32_t *closed, struct vh_job *j, struct vh_err
 /* Finds a place for a map of so many entries beside the one that is there, and empties the first *cut slots for it. */
 int vdi_make_room(struct vdi *v, uint32_t blocks, uint32_t *map_off, uint32_t *cut, struct vh_job *j, struct vh_err *e);
 int vdi_arrays(struct vdi *v, uint32_t blocks, struct vh_err *e); /* room for so many blocks and slots, what is known kept */
+void vdi_arrays_free(struct vdi *v);
 int vdi_cancelled(struct vh_job *j);
 void vdi_truncate(struct vdi *v);
 int vdi_resize(void *img, uint64_t bytes, struct vh_job *j, struct vh_err *e);

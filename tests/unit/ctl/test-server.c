@@ -257,7 +257,7 @@ static void disks(void)
 	o = ask(c, "SnapshotList", on_disk("default/web", NULL, 0));
 	s = json_array_get_object_element(json_object_get_array_member(o, "snapshots"), 0);
 	g_assert_cmpstr(json_object_get_string_member(s, "name"), ==, "one");
-	g_assert_cmpstr(json_object_get_string_member(s, "time"), ==, "1970-01-01T00:00:01Z");
+	g_assert_cmpstr(json_object_get_string_member(s, "time"), ==, "1970-01-01T00:00:01.000Z");
 	g_assert_cmpint(json_object_get_int_member(s, "disk_bytes"), ==, 1 << 20);
 	json_object_unref(o);
 	refused(c, "SnapshotDelete", on_disk("default/web", "two", 0), -ENOENT);

@@ -431,3 +431,19 @@ int blk_write(struct blk_vol *v, const void *buf, uint64_t len, uint64_t off, st
 int blk_zero(struct blk_vol *v, uint64_t len, uint64_t off, struct vh_err *e) { return blocking(v, VH_ZERO, NULL, len, off); }
 int blk_discard(struct blk_vol *v, uint64_t len, uint64_t off, struct vh_err *e) { return blocking(v, VH_DISCARD, NULL, len, off); }
 int blk_flush(struct blk_vol *v, struct vh_err *e) { return blocking(v, VH_FLUSH, NULL, 0, 0); }
+
+/* What copying asks of files; these volumes are memory. */
+void blk_next_data(struct blk_vol *v, uint64_t off, uint64_t end, uint64_t *from, uint64_t *to)
+{
+	*from = off;
+	*to = end;
+}
+
+int blk_share(struct blk_vol *v, uint64_t off, struct blk_vol *from, uint64_t from_off, uint64_t len)
+{
+	return -EOPNOTSUPP;
+}
+
+void blk_write_out(struct blk_vol *v)
+{
+}

@@ -22,7 +22,7 @@ struct op {
 	uint64_t submitted, completed;
 };
 static struct op ops[OPS];
-static unsigned nops, states = 500;
+static unsigned nops, states = 300;
 static uint64_t seed;
 static struct blk_vol *base;
 

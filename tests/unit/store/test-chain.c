@@ -311,38 +311,66 @@ static void child_commit(void)
 	g_assert_cmpint(commit("top", 0, &emptied), ==, 0);
 }
 
+/* Formats that compare identifiers refuse the image until the commit is run again, and the error says so. */
+static int cut_short(const char *name)
+{
+	struct store_image_spec s = {.pool = pool, .volume = name, .mode = VH_ATTACH_RO, .holder = "pid 1 test"};
+	struct store_image *i;
+	ERR_AUTO(e);
+
+	if (!store_image_open(&s, &i, &e)) {
+		store_image_close(i);
+		return 0;
+	}
+	if (!e.remedy || !strstr(e.remedy, "cut short"))
+		g_error("%s (%s)", e.cause, e.remedy);
+	return 1;
+}
+
 /* Kills at later and later moments until it ends by itself: content is the same at each of them. */
-static void killed(void (*fn)(void), int is_commit)
+static void killed_as(const char *format, void (*fn)(void), int is_commit)
 {
 	g_autoptr(GByteArray) want = NULL, grown = NULL;
-	unsigned kills = 0, us = 300;
+	const struct vh_format_ops *ops;
+	unsigned kills = 0, us = 1000;
 
-	if (!have_toy())
+	if (plug_format(format, &ops, NULL)) {
+		g_test_message("the format %s is not built", format);
 		return;
+	}
 	setup();
-	make("a", "toy-format", 5 * MB, NULL);
-	make("b", "raw", 9 * MB, NULL);
+	make("a", format, 5 * MB, NULL);
+	make("b", format, 9 * MB, NULL);
 	scribble("a", 31, 40);
 	scribble("b", 32, 40);
-	make("top", "toy-format", 8 * MB, "a");
+	make("top", format, 8 * MB, "a");
 	scribble("top", 33, 40);
 	want = contents("top");
 	while (!killed_after(us, fn)) {
-		same("top", want, "killed");
+		if (!is_commit || !cut_short("top"))
+			same("top", want, "killed");
 		if (is_commit) { /* the lower one shows the new contents, or the old */
 			g_autoptr(GByteArray) base = contents("a");
 
 			g_assert_cmpuint(base->len, <=, 8 * MB);
 		}
-		us += us / 6 + 1;
+		us += us / 4;
 		g_assert_cmpuint(++kills, <, 400);
 	}
-	g_test_message("killed %u times", kills);
+	g_test_message("%s: killed %u times", format, kills);
 	g_assert_cmpuint(kills, >, 0);
 	same("top", want, "at last");
 	if (is_commit)
 		same("a", want, "at last");
 	teardown();
+}
+
+static void killed(void (*fn)(void), int is_commit)
+{
+	static const char *const formats[] = {"toy-format", "qcow2", "vmdk", "vdi"};
+
+	for (unsigned k = 0; k < G_N_ELEMENTS(formats); k++)
+		killed_as(formats[k], fn, is_commit);
 }
 
 static void test_rebase_killed(void)
@@ -570,7 +598,7 @@ static void test_leases(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
-	g_setenv("VHOST_PLUGIN_PATH", PLUGINS, TRUE);
+	g_setenv("VHOST_PLUGIN_PATH", PLUGINS, FALSE);
 	g_test_add_func("/chain/rebase", test_rebase);
 	g_test_add_func("/chain/rebase-refused", test_rebase_refused);
 	g_test_add_func("/chain/commit", test_commit);
