@@ -65,6 +65,13 @@ static void tree_free(struct tree *t)
 	q2_counts_free(&t->counts);
 }
 
+/* Gives the memory of the counts back; they are counted again when they are wanted. */
+static void tree_shrink(struct tree *t)
+{
+	q2_counts_free(&t->counts);
+	t->lo = UINT64_MAX;
+}
+
 /* Counts the window from lo on, unless it is the one that is counted. */
 static int tree_count(struct tree *t, uint64_t lo, int clear)
 {
@@ -161,6 +168,7 @@ static void tree_lower(struct tree *t)
 	q2_ref_changed(t->q, 1);
 	if (r >= 0)
 		r = tree_discard(t);
+	tree_shrink(t);
 	if (r < 0)
 		q2_warn("clusters that are not used any more could not be freed (%s): check the image", strerror(-r));
 }
@@ -453,6 +461,7 @@ int q2_snapshot_apply(void *img, const char *name, struct vh_job *j, struct vh_e
 			r = tree_raise(&t, e);
 		q2_l2_forget(q);
 		if (r >= 0) {
+			tree_shrink(&t);
 			r = q2_l1_replace(q, l1, size, s->bytes, e);
 			if (r < 0)
 				take_back(&t);
