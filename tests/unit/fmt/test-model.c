@@ -220,7 +220,22 @@ static void faults(struct blk_vol *top, int on)
 	shim.delay = on ? 20000 : 0;
 }
 
-static void run(unsigned ops, unsigned g, int with, int lock_self)
+/* What was written are long runs of one byte: none of them may be in an encrypted volume, whose data clusters are full. */
+static void no_plain_text(struct blk_vol *v)
+{
+	const uint8_t *b = fake_vol_data(v);
+	uint64_t n = blk_vol_bytes(v), same = 0, full = 0;
+
+	for (uint64_t k = 2 * 65536; k < n; k++) { /* after header and table */
+		same = b[k] == b[k - 1] ? same + 1 : 0;
+		full += same < 4;
+		if (same >= 24 && b[k])
+			g_error("byte %" G_GUINT64_FORMAT " of the encrypted volume: a run of %u", k, b[k]);
+	}
+	g_assert_cmpuint(full, >, (n - 2 * 65536) / 4);
+}
+
+static void run(unsigned ops, unsigned g, int with, int lock_self, const struct vh_cipher *crypt)
 {
 	struct blk_vol *base, *mid, *top;
 	struct fmt_image *i;
@@ -268,6 +283,7 @@ static void run(unsigned ops, unsigned g, int with, int lock_self)
 
 	shim.lock_self = lock_self;
 	shim.reach = 65536;
+	shim.crypt = crypt;
 	i = rig_open(top, "toy-format", 1, FMT_REPORT);
 	verify(i, "before");
 	faults(top, with);
@@ -310,10 +326,13 @@ static void run(unsigned ops, unsigned g, int with, int lock_self)
 	g_assert_true(!with || errors > 0);
 	g_assert_cmpuint(fake_blocking_calls, ==, 0);
 	fmt_close(i);
-	i = rig_open(top, "toy-format", 0, FMT_REPORT);
+	if (crypt)
+		no_plain_text(top);
+	i = rig_open(top, "toy-format", crypt != NULL, FMT_REPORT);
 	verify(i, "opened again");
 	g_assert_cmpint(rig_check(i), ==, 0);
 	fmt_close(i);
+	shim.crypt = NULL;
 	rig_forget();
 	blk_vol_put(top);
 	blk_vol_put(mid);
@@ -323,10 +342,36 @@ static void run(unsigned ops, unsigned g, int with, int lock_self)
 
 static unsigned scale = 1;
 
-static void unaligned_with_faults(void) { run(50000 * scale, 37, 1, 0); }
-static void aligned_with_faults(void) { run(20000 * scale, 512, 1, 0); }
-static void unaligned_without_faults(void) { run(20000 * scale, 101, 0, 0); }
-static void parallel_with_faults(void) { run(30000 * scale, 73, 1, 1); }
+static void unaligned_with_faults(void) { run(50000 * scale, 37, 1, 0, NULL); }
+static void aligned_with_faults(void) { run(20000 * scale, 512, 1, 0, NULL); }
+static void unaligned_without_faults(void) { run(20000 * scale, 101, 0, 0, NULL); }
+static void parallel_with_faults(void) { run(30000 * scale, 73, 1, 1, NULL); }
+
+static const uint8_t key[64] = "the key of the model test, which is no secret; 64 bytes of it..";
+
+static void crypt_unaligned(void)
+{
+	struct vh_cipher c = {.size = sizeof(c), .algorithm = VH_CIPHER_AES_XTS, .sector = 512, .iv = VH_IV_PLAIN64,
+			      .iv_from = VH_IV_FROM_ADDRESS, .iv_base = 65536, .key_bytes = 64, .key = key};
+
+	run(20000 * scale, 37, 1, 0, &c);
+}
+
+static void crypt_large_sectors(void)
+{
+	struct vh_cipher c = {.size = sizeof(c), .algorithm = VH_CIPHER_AES_XTS, .sector = 4096, .iv = VH_IV_PLAIN64,
+			      .iv_from = VH_IV_FROM_POSITION, .iv_unit = 512, .key_bytes = 32, .key = key};
+
+	run(20000 * scale, 512, 1, 1, &c);
+}
+
+static void crypt_chained(void)
+{
+	struct vh_cipher c = {.size = sizeof(c), .algorithm = VH_CIPHER_AES_CBC, .sector = 512, .iv = VH_IV_ESSIV_SHA256,
+			      .iv_from = VH_IV_FROM_ADDRESS, .key_bytes = 32, .key = key};
+
+	run(20000 * scale, 512, 1, 1, &c);
+}
 
 int main(int argc, char **argv)
 {
@@ -337,5 +382,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/fmt/model/aligned-with-faults", aligned_with_faults);
 	g_test_add_func("/fmt/model/unaligned-with-faults", unaligned_with_faults);
 	g_test_add_func("/fmt/model/parallel-plugin-with-faults", parallel_with_faults);
+	g_test_add_func("/fmt/model/encrypted-unaligned-with-faults", crypt_unaligned);
+	g_test_add_func("/fmt/model/encrypted-large-sectors-with-faults", crypt_large_sectors);
+	g_test_add_func("/fmt/model/encrypted-chained-with-faults", crypt_chained);
 	return g_test_run();
 }
