@@ -310,7 +310,11 @@ static int group_go_on(struct req *r)
 	case PART_BODY:
 		r->part = PART_LAST;
 		if (x->type == VH_EXT_TRIM) {
-			if (x->bytes && (blk_vol_info(l->vols[vol])->caps & VH_VOL_DISCARD))
+			/* Until the unlinking is durable a crash brings the old mapping back, and of a hole it makes garbage, not
+			 * zeros, where what is read is decrypted. Discards promise nothing. */
+			int punch = x->bytes && !(l->crypt && r->op != VH_DISCARD);
+
+			if (punch && (blk_vol_info(l->vols[vol])->caps & VH_VOL_DISCARD))
 				run_add(&r->run, f, VH_DISCARD, 0, x->addr, x->bytes, &v);
 		} else if (r->tail) {
 			v.pre = fill_iov(r, r->fill_tail, r->tail, l->info.unit);
