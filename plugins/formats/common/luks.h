@@ -14,7 +14,7 @@
 #include <vhost/format.h>
 #include <vhost/host.h>
 
-#define LUKS_MAX_PASS 512u /* bytes of a passphrase or key file: libcryptsetup's own limit is as wide as QEMU's needs */
+#define LUKS_MAX_PASS 65536u /* bytes of a passphrase or key file, as vh.secret/1 has it */
 
 /* Where a header is. 0 or -errno. */
 struct luks_area {
@@ -49,16 +49,24 @@ struct luks_spec {
 	const char *ivgen;  /* "plain64" (default), "plain", "essiv" */
 	const char *ivgen_hash; /* of essiv: "sha256" only */
 	const char *hash;   /* "sha256" (default), "sha1", "sha512" ...: what the crypto library has */
-	uint64_t align;     /* of the payload, 0: 1 MiB; 4096 at least */
+	uint64_t align;     /* of the payload, a multiple of 4096; 0: 4096 */
 };
 
 struct luks;
+
+/* A passphrase from vh.secret/1, in memory that is locked where that may be, and wiped. */
+struct luks_pass {
+	uint8_t *p;
+	size_t n;
+};
+int luks_pass_get(const struct vh_host *host, const char *name, struct luks_pass *out, struct vh_err *e); /* the option's value */
+void luks_pass_wipe(struct luks_pass *p); /* also of zeros */
 
 /* 100: these first bytes are a LUKS header, 0: they are not. */
 int luks_probe(const void *buf, uint64_t len);
 
 /*
- * Reads and checks the header; no passphrase yet. Any bytes may be there: memory is bounded by LUKS_MAX_HEADER (luks.c).
+ * Reads and checks the header; no passphrase yet. Any bytes may be there: memory is bounded by LUKS_MAX_HEADER (luks-i.h).
  * `host` and what `a` points to must live until luks_close().
  */
 int luks_open(const struct vh_host *host, const struct luks_area *a, struct luks **out, struct vh_err *e);
@@ -72,6 +80,13 @@ const struct luks_info *luks_get_info(const struct luks *l);
  */
 int luks_unlock(struct luks *l, int slot, const void *pass, size_t n, struct vh_cipher *c, struct vh_err *e);
 
+/* Gives the copy of the header back (2 to 32 MiB); what is left is the key, and luks_get_info(). */
+void luks_release(struct luks *l);
+/* The key that `from` found, if it is this header's too: a header opened anew to be changed. -EKEYREJECTED. */
+int luks_take_key(struct luks *l, const struct luks *from, struct vh_err *e);
+/* Both copies of a LUKS2 header; tells what it finds, and writes the good one over the bad one. l: just opened. */
+int luks_check(struct luks *l, int repair, vh_check_fn *fn, void *ctx, struct vh_err *e);
+
 /* Bytes that header and key slots of such an image take, to be made room for: a multiple of 4096. */
 int64_t luks_header_bytes(const struct vh_host *host, const struct luks_spec *s, struct vh_err *e);
 /* Writes a new header with slot 0 for the passphrase; a->bytes must have room for luks_header_bytes(). */
@@ -79,12 +94,12 @@ int luks_create(const struct vh_host *host, const struct luks_spec *s, const str
 		struct vh_err *e);
 
 /* Key slots; what a crash leaves of them is the old or the new state, and the image opens with the passphrases of it. */
-/* Adds one; `old` must open some slot. slot -1: the first free one. Returns the slot. iter_ms 0: 2000. */
+/* Adds one; `old` must open some slot, or is NULL where the key is known. slot -1: the first free one. Returns the slot. */
 int luks_slot_add(struct luks *l, int slot, uint32_t iter_ms, const void *old, size_t old_n, const void *pass, size_t n,
 		  struct vh_err *e);
 /* Removes slot k; the last one only with `last`, which makes the data unreadable for ever. */
 int luks_slot_remove(struct luks *l, int slot, int last, struct vh_err *e);
-/* Removes every slot that `pass` opens, but never the last one. Returns how many. */
-int luks_slot_remove_by(struct luks *l, const void *pass, size_t n, struct vh_err *e);
+/* Removes every slot that `pass` opens, but not slot `keep` (-1: none is kept), and never the last one. Returns how many. */
+int luks_slot_remove_by(struct luks *l, int keep, const void *pass, size_t n, struct vh_err *e);
 
 #endif
