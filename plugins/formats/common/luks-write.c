@@ -260,7 +260,7 @@ int luks_slot_remove(struct luks *l, int slot, int last, struct vh_err *e)
 	return r < 0 ? r : luks_fill_info(l, e);
 }
 
-int luks_slot_remove_by(struct luks *l, int keep, const void *pass, size_t n, struct vh_err *e)
+int luks_slot_remove_but(struct luks *l, int keep, const void *pass, size_t n, struct vh_err *e)
 {
 	int removed = 0, r = writable(l, e);
 
@@ -280,4 +280,9 @@ int luks_slot_remove_by(struct luks *l, int keep, const void *pass, size_t n, st
 	if (r < 0)
 		return r;
 	return removed ? removed : l->host->err(e, -EACCES, "the passphrase opens none of the key slots");
+}
+
+int luks_slot_remove_by(struct luks *l, const void *pass, size_t n, struct vh_err *e)
+{
+	return luks_slot_remove_but(l, -1, pass, n, e);
 }

@@ -100,6 +100,7 @@ int luks_slot_add(struct luks *l, int slot, uint32_t iter_ms, const void *old, s
 /* Removes slot k; the last one only with `last`, which makes the data unreadable for ever. */
 int luks_slot_remove(struct luks *l, int slot, int last, struct vh_err *e);
 /* Removes every slot that `pass` opens, but not slot `keep` (-1: none is kept), and never the last one. Returns how many. */
-int luks_slot_remove_by(struct luks *l, int keep, const void *pass, size_t n, struct vh_err *e);
+int luks_slot_remove_but(struct luks *l, int keep, const void *pass, size_t n, struct vh_err *e);
+int luks_slot_remove_by(struct luks *l, const void *pass, size_t n, struct vh_err *e); /* keeps none */
 
 #endif

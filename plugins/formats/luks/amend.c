@@ -39,7 +39,7 @@ static int drop(struct luks *l, const char *name, int keep, struct vh_err *e)
 
 	if (r < 0)
 		return r;
-	r = luks_slot_remove_by(l, keep, pass.p, pass.n, e);
+	r = luks_slot_remove_but(l, keep, pass.p, pass.n, e);
 	luks_pass_wipe(&pass);
 	return r;
 }
