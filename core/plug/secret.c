@@ -281,7 +281,6 @@ int64_t secret_get(const char *value, void *buf, uint64_t cap, struct vh_err *e)
 
 	if (r < 0)
 		return r;
-	err_object(e, "secret %s", form);
 	tmp = room_new();
 	if (!tmp)
 		return err_set(e, -ENOMEM, "no memory for a secret");
@@ -298,6 +297,8 @@ int64_t secret_get(const char *value, void *buf, uint64_t cap, struct vh_err *e)
 		r = err_set(e, -ENOSPC, "it is longer than the %llu bytes that fit", (unsigned long long)MIN(cap, SECRET_MAX));
 	if (r > 0)
 		memcpy(buf, tmp, (size_t)r);
+	if (r < 0)
+		err_object(e, "secret %s", form);
 	room_free(tmp);
 	return r;
 }
