@@ -68,8 +68,11 @@ int luks_check(struct luks *l, int repair, vh_check_fn *fn, void *ctx, struct vh
 {
 	uint8_t a[LUKS_ALIGN], b[LUKS_ALIGN], h[16];
 	uint64_t head = 0, bad = UINT64_MAX;
-	int r = luks_read_all(l->fd, h, sizeof(h), 0);
+	int r = l->info.version == 2 ? crypt_repair(l->cd, CRYPT_LUKS2, NULL) : 0; /* of the copy: there it is compared with */
 
+	if (r < 0)
+		return luks_fail(l, e, r, "the LUKS2 header cannot be mended");
+	r = luks_read_all(l->fd, h, sizeof(h), 0);
 	if (r >= 0 && l->info.version == 2)
 		head = (uint64_t)h[12] << 24 | (uint64_t)h[13] << 16 | (uint64_t)h[14] << 8 | h[15];
 	for (uint64_t k = 0; r >= 0 && k < 2 * head && bad == UINT64_MAX; k += LUKS_ALIGN) {
