@@ -2,7 +2,8 @@
  * Copyright The vhost authors */
 /*
  * Any bytes as the beginning of a LUKS volume: opening, describing, checking and trying a passphrase must end, soon and in
- * bounded memory. The checksum of a LUKS2 header is made right, else nothing behind it would ever be reached.
+ * bounded memory. The checksum of a LUKS2 header is made right, else nothing behind it would ever be reached. Of such a header
+ * the input has the first 512 bytes, then what is at byte 4096: the JSON.
  */
 #include <openssl/evp.h>
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 #include "luks-i.h"
 
-#define AREA (4u << 20)
+#define AREA (17u << 20) /* LUKS2 wants room for its key slots */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -98,14 +99,19 @@ static int cheap(const struct luks *l)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct bytes b = {.p = malloc(size + 1), .n = size < AREA ? size : AREA};
+	int two = size > 512 && !data[6] && data[7] == 2;
+	struct bytes b = {.p = calloc(1, size + 4096), .n = two ? size + 4096 - 512 : size};
 	struct luks_area a = {.ctx = &b, .read = area_read, .bytes = AREA};
 	struct luks *l;
 	struct vh_cipher c;
 
-	if (!b.p)
+	if (!b.p || size > AREA / 2) {
+		free(b.p);
 		return 0;
-	memcpy(b.p, data, b.n);
+	}
+	memcpy(b.p, data, two ? 512 : size);
+	if (two)
+		memcpy(b.p + 4096, data + 512, size - 512);
 	make_checksum_right(&b);
 	if (luks_open(&host, &a, &l, NULL) >= 0) {
 		const struct luks_info *i = luks_get_info(l);

@@ -11,6 +11,7 @@
 #include "luks-i.h"
 
 #define KEY_PAGE 4096u
+#define CHUNK (64u << 10)
 static const uint8_t magic[6] = {'L', 'U', 'K', 'S', 0xba, 0xbe};
 
 int luks_pass_get(const struct vh_host *host, const char *name, struct luks_pass *out, struct vh_err *e)
@@ -174,20 +175,26 @@ error:
 	return r;
 }
 
+static int is_zero(const uint8_t *p, size_t n)
+{
+	return !n || (!*p && !memcmp(p, p + 1, n - 1));
+}
+
+/* The copy stays as sparse as the header is. */
 static int copy_in(struct luks *l, uint64_t to, struct vh_err *e)
 {
-	uint8_t *buf = malloc(1u << 20);
+	uint8_t *buf = malloc(CHUNK);
 	int r = buf ? 0 : l->host->err(e, -ENOMEM, "no memory for a LUKS header");
 
 	if (to > l->area.bytes)
 		to = l->area.bytes;
 	while (r >= 0 && l->copied < to) {
-		size_t n = to - l->copied < 1u << 20 ? (size_t)(to - l->copied) : 1u << 20;
+		size_t n = to - l->copied < CHUNK ? (size_t)(to - l->copied) : CHUNK;
 
 		r = l->area.read(l->area.ctx, buf, n, l->copied);
 		if (r < 0)
 			l->host->err(e, r, "cannot read the LUKS header");
-		else
+		else if (!is_zero(buf, n))
 			r = luks_write_all(l->fd, buf, n, l->copied);
 		l->copied += n;
 	}
