@@ -25,6 +25,9 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
 
+/* blk_unit.flags, beside VH_REQ_*: not to be merged with others */
+#define BLK_UNIT_ALONE 0x8000u
+
 /* blk_vol.state: why requests do not take the short way. */
 #define BLK_READ_ONLY 0x1u
 #define BLK_FAILED 0x2u /* a flush failed */
@@ -105,6 +108,7 @@ struct blk_backend {
 extern const struct blk_backend blk_aio, blk_uring, blk_threads, blk_submit_tier;
 
 struct blk_flush_round;
+struct blk_merge;
 
 struct blk_vol {
 	/* Read by every request, seldom written. */
@@ -151,7 +155,11 @@ struct blk_vol {
 		struct blk_unit *waiting, *current;
 		unsigned left;
 		int result;
+		/* fd tier: how many modifications had ended, on all queues, when the last flush that has ended well was
+		 * submitted, UINT64_MAX before the first; and those of queues that are closed. */
+		uint64_t covered, closed;
 	} flush;
+	atomic_uint_fast64_t other_mods; /* modifications that have ended and went through no queue */
 	struct { /* blocking requests through a queue of the volume's own (sync.c) */
 		pthread_mutex_t mutex; /* its opening and closing; before main_lock */
 		struct vh_loop *loop;
@@ -187,6 +195,8 @@ struct blk_vq {
 	struct blk_slow *slow_free, *slow_all;
 	struct blk_io *slow_head, **slow_tail;
 	void *slow_mem;
+	struct blk_merge *merge_free; /* merge.c */
+	void *merge_mem;
 	/* In flight by age, when there is a time limit. */
 	struct blk_unit *oldest, *newest;
 	struct vh_timer *timer;
@@ -200,6 +210,7 @@ struct blk_vq {
 	struct blk_vq *next; /* of the volume, under its lock */
 
 	_Alignas(64) atomic_uint writes; /* modifications in flight that the range lock does not know */
+	atomic_uint_fast64_t mods;       /* modifications that have ended; only its own thread writes it */
 	/* Completions by other threads. */
 	_Alignas(64) _Atomic(struct blk_unit *) remote;
 	atomic_uint posters;
@@ -283,6 +294,18 @@ void blk_lower_close(struct blk_vq *q); /* what a filter's queue opened below */
 /* flush.c */
 void blk_flush_push(struct blk_vq *q, struct blk_unit *u); /* u is a FLUSH; ends as if pushed */
 void blk_flush_leave(struct blk_vq *q); /* before a queue closes */
+
+/* fd tier: whether no modification has ended since the last flush that has ended well was submitted; else *mods is how many
+ * have, for blk_flush_covered() when this one has ended well. */
+int blk_flush_needless(struct blk_vol *v, uint64_t *mods);
+void blk_flush_covered(struct blk_vol *v, uint64_t mods);
+
+/* merge.c */
+int blk_merge_init(struct blk_vq *q, struct vh_err *e);
+void blk_merge_fini(struct blk_vq *q);
+void blk_merge(struct blk_vq *q);
+void blk_merged(struct blk_unit *u, int res);
+void blk_merge_end(struct blk_vq *q, struct blk_unit *u, int res);
 
 /* grow.c */
 void blk_grow(struct blk_slow *s, uint64_t end); /* blk_slow_grown(s, res) follows on the queue */

@@ -93,6 +93,38 @@ void blk_flush_push(struct blk_vq *q, struct blk_unit *u)
 	pthread_mutex_unlock(&v->lock);
 }
 
+/*
+ * Each count only grows, and is read here under the lock, so that a later sum is never smaller, and an equal one means that
+ * nothing has ended in between on any queue. A modification is counted before its completion is delivered: whoever asks
+ * for a flush because of it comes later.
+ */
+int blk_flush_needless(struct blk_vol *v, uint64_t *mods)
+{
+	uint64_t sum;
+	int r;
+
+	if (v->fd < 0)
+		return 0;
+	pthread_mutex_lock(&v->lock);
+	sum = v->flush.closed + atomic_load_explicit(&v->other_mods, memory_order_acquire);
+	for (struct blk_vq *q = v->queues; q; q = q->next)
+		sum += atomic_load_explicit(&q->mods, memory_order_acquire);
+	r = sum == v->flush.covered;
+	pthread_mutex_unlock(&v->lock);
+	*mods = sum;
+	return r;
+}
+
+void blk_flush_covered(struct blk_vol *v, uint64_t mods)
+{
+	if (v->fd < 0)
+		return;
+	pthread_mutex_lock(&v->lock);
+	if (v->flush.covered == UINT64_MAX || v->flush.covered < mods) /* an earlier flush may end later */
+		v->flush.covered = mods;
+	pthread_mutex_unlock(&v->lock);
+}
+
 struct last {
 	struct blk_unit u;
 	int ended;

@@ -35,6 +35,7 @@ int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e)
 		return err_set(e, -EOPNOTSUPP, "volume %s cannot change its size while it is open", v->label);
 	pthread_mutex_lock(&v->main_lock);
 	r = v->ops->resize(v->vol, bytes, e);
+	atomic_fetch_add(&v->other_mods, 1);
 	if (r >= 0) {
 		r = 0;
 		blk_refresh(v);
@@ -78,6 +79,7 @@ int blk_grow_now(struct blk_vol *v, uint64_t end, struct vh_err *e)
 		if (r < 0)
 			r = v->ops->resize(v->vol, end, e);
 		growing = 0;
+		atomic_fetch_add(&v->other_mods, 1);
 		blk_refresh(v);
 		if (r >= 0)
 			r = atomic_load(&v->bytes) < end ? err_set(e, -ENOSPC, "volume %s did not grow", v->label) : 0;

@@ -100,6 +100,12 @@ void blk_finish(struct blk_vq *q, struct blk_unit *u, int res)
 
 void blk_end(struct blk_vq *q, struct blk_unit *u, int res)
 {
+	if (unlikely(u->end == blk_merged)) {
+		blk_merge_end(q, u, res);
+		return;
+	}
+	if (u->op != VH_READ && u->op != VH_FLUSH) /* before anybody can know that it has ended; whatever came of it */
+		atomic_store_explicit(&q->mods, atomic_load_explicit(&q->mods, memory_order_relaxed) + 1, memory_order_release);
 	q->inflight--;
 	if (unlikely(q->timer != NULL))
 		timed_remove(q, u);
@@ -186,6 +192,8 @@ void blk_kick(struct blk_vq *q)
 	if (q->sending) /* called by done() from below: the deferred task takes it up */
 		return;
 	q->sending = 1;
+	if (q->out && q->out->next && q->merge_free)
+		blk_merge(q);
 	if (q->out && !q->blocked)
 		q->backend->send(q);
 	q->sending = 0;
@@ -234,6 +242,7 @@ void blk_io_fail(struct blk_vq *q, struct blk_io *io, int res)
 
 	u->q = q;
 	u->end = fail_end;
+	u->op = VH_READ; /* it changed nothing */
 	u->e.slot = NULL;
 	q->inflight++;
 	blk_timed_add(q, u);
@@ -271,6 +280,8 @@ static void flush_end(struct blk_unit *u, int res)
 
 	if (unlikely(res < 0))
 		blk_latch(u->q->v, res);
+	else
+		blk_flush_covered(u->q->v, u->len);
 	io->done(io, res < 0 ? res : 0);
 }
 
@@ -340,11 +351,14 @@ static void submit_rest(struct blk_vq *q, struct blk_io *io)
 {
 	struct blk_unit *u = &io_priv(io)->u;
 	int r = check(q->v, io);
+	uint64_t mods = 0;
 
 	if (r) {
 		blk_io_fail(q, io, r < 0 ? r : 0);
+	} else if (io->op == VH_FLUSH && blk_flush_needless(q->v, &mods)) {
+		blk_io_fail(q, io, 0); /* which succeeds */
 	} else if (io->op == VH_FLUSH) {
-		*u = (struct blk_unit){.q = q, .end = flush_end, .op = VH_FLUSH};
+		*u = (struct blk_unit){.q = q, .end = flush_end, .op = VH_FLUSH, .len = mods};
 		blk_flush_push(q, u);
 	} else {
 		blk_slow_start(q, io);
@@ -430,6 +444,8 @@ static int vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, int int
 	q->depth = depth;
 	q->cap = depth + BLK_EXTRA;
 	r = blk_slow_init(q, e);
+	if (!r)
+		r = blk_merge_init(q, e);
 	if (!r && v->timeout)
 		r = loop_timer(l, late_check, q, &q->timer);
 	if (!r) {
@@ -440,6 +456,7 @@ static int vq_open(struct blk_vol *v, struct vh_loop *l, uint32_t depth, int int
 	if (r) {
 		loop_timer_free(q->timer);
 		blk_slow_fini(q);
+		blk_merge_fini(q);
 		free(q);
 		return err_set(e, r, "cannot open a queue of volume %s: %s", v->label, strerror(-r));
 	}
@@ -480,6 +497,7 @@ void blk_vq_close(struct blk_vq *q)
 			*p = q->next;
 			break;
 		}
+	v->flush.closed += atomic_load_explicit(&q->mods, memory_order_relaxed);
 	v->n_queues--;
 	pthread_mutex_unlock(&v->lock);
 	loop_poller_remove(q->loop, &q->poller);
@@ -492,6 +510,7 @@ void blk_vq_close(struct blk_vq *q)
 	loop_cancel(q->loop, &q->lost_task);
 	loop_timer_free(q->timer);
 	blk_slow_fini(q);
+	blk_merge_fini(q);
 	internal = q->internal;
 	free(q);
 	if (!internal)

@@ -81,6 +81,19 @@ static void cursor_copy(const struct blk_slow *s, uint8_t *buf, uint64_t n, int 
 	}
 }
 
+/* Whether what follows may go to and from the request's buffers as it lies there: those begin at good addresses, but a request
+ * whose offset is no whole block leaves the cursor between them. */
+static int cursor_aligned(const struct blk_slow *s)
+{
+	const struct blk_vol *v = s->q->v;
+	unsigned i = s->idx;
+	size_t at = s->at;
+
+	for (; i < s->io->niov && at == s->io->iov[i].iov_len; i++)
+		at = 0;
+	return s->aligned && (i == s->io->niov || !((((uintptr_t)s->io->iov[i].iov_base + at) & v->buf_mask) | (at & v->len_mask)));
+}
+
 /* Fills s->iov with the request's buffers from the cursor on; returns the bytes, at most max. */
 static uint64_t cursor_slice(struct blk_slow *s, uint64_t max, uint32_t *niov)
 {
@@ -347,7 +360,7 @@ static void slow_next(struct blk_slow *s)
 	}
 	if (io->op == VH_ZERO && (zero_native(s, p, left) || zero_by_write(s, p, left)))
 		return;
-	if (io->op <= VH_WRITE && s->aligned && !(p & v->len_mask) && left & ~v->len_mask) {
+	if (io->op <= VH_WRITE && !(p & v->len_mask) && left & ~v->len_mask && cursor_aligned(s)) {
 		uint32_t niov;
 		uint64_t n = cursor_slice(s, min64(left & ~v->len_mask, v->max_bytes), &niov);
 

@@ -393,6 +393,8 @@ static int sync_io(struct blk_vol *v, uint16_t op, const char *what, void *buf, 
 	if (v->fd >= 0 && !v->timeout) {
 		if (len || op == VH_FLUSH)
 			r = fd_io(v, op, buf, len, off);
+		if (op != VH_READ && op != VH_FLUSH) /* also when it failed: a part may be done */
+			atomic_fetch_add(&v->other_mods, 1);
 	} else if (op > VH_WRITE) {
 		r = queue_io(v, op, NULL, len, off, e);
 	} else {

@@ -133,6 +133,7 @@ int blk_vol_make(void *vol, const struct vh_volume_ops *ops, const struct blk_co
 	pthread_mutex_init(&v->main_lock, NULL);
 	pthread_mutex_init(&v->sync.mutex, NULL);
 	pthread_mutex_init(&v->lock, NULL);
+	v->flush.covered = UINT64_MAX;
 	pthread_cond_init(&v->cond, NULL);
 	blk_event_init(v);
 

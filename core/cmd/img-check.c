@@ -137,43 +137,46 @@ int img_run_check(struct cmd_ctx *c, struct vh_err *e)
 const struct vh_opt *const img_map_options[] = {
 	CMD_OPT_FORMAT, CMD_OPT("offset", VH_OPT_SIZE, "Begin here", .defval = "0", .max = INT64_MAX),
 	CMD_OPT("length", VH_OPT_SIZE, "So many bytes; without it to the end", .min = 1, .max = INT64_MAX),
+	CMD_OPT("holes", VH_OPT_BOOL, "Tell holes of the host's files as zeros", .defval = "on"),
 	CMD_OPT("lock", VH_OPT_BOOL, "Keep writers out meanwhile; off: look at an image in use", .defval = "on"),
 	CMD_OPT_ALLOW, NULL};
 const char img_map_help[] =
-	"One line for each range that is of one kind: data, zero, compressed, opaque; depth 0 is the image itself, 1 its backing\n"
-	"image, and so on. With --json one object a line.";
+	"One line for each range that is of one kind: data, zero (holes of the host's files as well), compressed, opaque; depth 0 is the\n"
+	"image itself, 1 its backing image, and so on. With --json one object a line.";
 
-struct map { const struct cmd_ctx *c; struct fmt_image *i; };
+struct map { const struct cmd_ctx *c; };
 
 static const char *kind(uint32_t type)
 {
 	return type == VH_EXT_DATA ? "data" : type == VH_EXT_ZERO ? "zero" : type == VH_EXT_COMPRESSED ? "compressed" : "opaque";
 }
 
-static int map_line(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr)
+static int map_line(void *ctx, const struct fmt_range *r)
 {
 	struct map *m = ctx;
-	int has = type == VH_EXT_DATA || type == VH_EXT_COMPRESSED;
-	struct fmt_layer_info l = {0};
+	int has = (r->type == VH_EXT_DATA || r->type == VH_EXT_COMPRESSED) && r->vol;
+	const char *file = has ? blk_vol_label(r->vol) : NULL;
 
-	fmt_layer_get(m->i, depth, &l);
 	if (m->c->json) {
 		JsonBuilder *b = json_builder_new();
 
 		json_builder_begin_object(b);
-		js_bytes(b, "offset", off);
-		js_bytes(b, "bytes", len);
-		js_text(b, "kind", kind(type));
-		js_bytes(b, "depth", depth);
-		js_text(b, "file", has ? l.label : NULL);
-		js_bytes(b, "file_offset", has ? addr : UINT64_MAX);
+		js_bytes(b, "offset", r->off);
+		js_bytes(b, "bytes", r->len);
+		js_text(b, "kind", kind(r->type));
+		js_bytes(b, "depth", r->depth);
+		js_bool(b, "allocated", (int)r->allocated);
+		js_bool(b, "encrypted", (int)r->crypt);
+		js_text(b, "file", file);
+		js_bytes(b, "file_offset", has ? r->addr : UINT64_MAX);
 		json_builder_end_object(b);
 		out_json(b);
 	} else if (has) {
-		printf("%#18llx %#14llx  %-10s %5u  %#14llx  %s\n", (unsigned long long)off, (unsigned long long)len, kind(type), depth,
-		       (unsigned long long)addr, l.label);
+		printf("%#18llx %#14llx  %-10s %5u  %#14llx  %s\n", (unsigned long long)r->off, (unsigned long long)r->len,
+		       kind(r->type), r->depth, (unsigned long long)r->addr, file);
 	} else {
-		printf("%#18llx %#14llx  %-10s %5u\n", (unsigned long long)off, (unsigned long long)len, kind(type), depth);
+		printf("%#18llx %#14llx  %-10s %5u\n", (unsigned long long)r->off, (unsigned long long)r->len, kind(r->type),
+		       r->depth);
 	}
 	return ferror(stdout) ? -EIO : 0;
 }
@@ -191,12 +194,12 @@ int img_run_map(struct cmd_ctx *c, struct vh_err *e)
 		return ret;
 	ret = cmd_image_open(c, &v, vh_opt_num(c->opts, "lock", 1) ? VH_ATTACH_RO : VH_ATTACH_PEEK, 0, &i, e);
 	if (!ret) {
-		m.i = i.fmt;
 		fmt_get_info(i.fmt, &info);
 		off = MIN(off, info.bytes);
 		if (!c->json)
 			printf("%18s %14s  %-10s %5s  %14s  %s\n", "OFFSET", "BYTES", "KIND", "DEPTH", "FILE OFFSET", "FILE");
-		ret = fmt_report(i.fmt, off, MIN(len, info.bytes - off), map_line, &m, e);
+		ret = fmt_walk(i.fmt, off, MIN(len, info.bytes - off), (int)vh_opt_num(c->opts, "holes", 1), map_line, &m,
+			       e);
 		cmd_image_close(&i);
 	}
 	cmd_target_error(c, &v, ret, e);

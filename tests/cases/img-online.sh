@@ -16,6 +16,7 @@ start() {
 ended() {
 	local i
 	for ((i = 0; i < 300; i++)); do vhost vm info web >/dev/null 2>&1 || break; sleep 0.1; done
+	for ((i = 0; i < 300; i++)); do vhost vol info "$1" | grep -q '^In use: *no' && break; sleep 0.1; done # it closes its disks last
 }
 
 vhost vol create raw --size 8M >/dev/null
@@ -36,7 +37,7 @@ for f in raw toy; do
 	like "$f: says so" "$err" "*have no snapshots of their own*"
 	status 2 "$f: nothing is applied under a guest" vhost vm snapshot web default/$f apply one
 	status 2 "$f: a name is missing" vhost vm snapshot web default/$f create
-	ended
+	ended $f
 	status 0 "$f: the size has stayed" vhost vol info $f --json
 	is "$f: in the image" "$(json 'j["disk_bytes"]')" 20971520
 	status 0 "$f: the image is sound" vhost vol check $f
@@ -55,7 +56,7 @@ if vhost plugin info qcow2 >/dev/null 2>&1; then
 	status 0 "qcow2: deleted while the guest writes" vhost vm snapshot web default/q delete s3
 	status 3 "qcow2: one that is not there" vhost vm snapshot web default/q delete s3
 	status 0 "qcow2: more size" vhost vm resize-disk web default/q 16M
-	ended
+	ended q
 	status 0 "qcow2: the image is sound" vhost vol check q
 	if command -v qemu-img >/dev/null; then check "qcow2: qemu-img finds it so as well" qemu-img check -f qcow2 "$VHOST_ROOT/data/images/q"; fi
 	for s in s1 s2 s4 s5; do status 0 "qcow2: apply $s" vhost vol snapshot apply q $s; done

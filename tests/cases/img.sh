@@ -90,6 +90,9 @@ P
 run vhost img check damaged
 is "a damaged one is told from one that cannot be checked" "$rc" 1
 status 0 "map" vhost img map over --json
+is "holes are zeros" "$(json '(j["offset"], j["bytes"], j["kind"], j["depth"], j["file"])')" "(0, 4194304, 'zero', 1, None)"
+dd if=/dev/urandom of=base.raw bs=1M count=4 conv=notrunc status=none
+status 0 "map of data" vhost img map over --json
 is "all is below" "$(json '(j["offset"], j["bytes"], j["kind"], j["depth"], j["file"].rsplit("/", 1)[1])')" "(0, 4194304, 'data', 1, 'base.raw')"
 status 0 "a part" vhost img map over -s 1M -l 64K --json
 is "only that" "$(json '(j["offset"], j["bytes"], j["file_offset"])')" "(1048576, 65536, 1048576)"

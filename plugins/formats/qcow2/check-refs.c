@@ -64,14 +64,13 @@ static int snapshots(struct q2_all *a, const struct odd *o, struct vh_err *e)
 		char of[300];
 
 		snprintf(of, sizeof(of), " of snapshot '%.200s'", s->name);
-		sum += len;
-		if (sum > a->file)
-			return q2_fail(e, -EUCLEAN, "the snapshots' L1 tables are larger than the file");
-		if (q2_snap_l1(q, s, &l1, NULL) < 0) {
+		sum += len <= a->file ? len : 0;
+		if (sum > a->file || q2_snap_l1(q, s, &l1, NULL) < 0) { /* in all they cannot be larger than the file */
 			char text[360];
 
-			snprintf(text, sizeof(text), "the L1 table%s lies outside the file", of);
+			snprintf(text, sizeof(text), "the L1 table%s lies outside the file, or over others", of);
 			tell(o, s->l1_off, text);
+			a->unknown = 1;
 			continue;
 		}
 		if (q->h.version >= 3 && s->extra_len < 16) {
@@ -92,6 +91,29 @@ static int snapshots(struct q2_all *a, const struct odd *o, struct vh_err *e)
 static int bitmap_range(void *ctx, uint64_t off, uint64_t len)
 {
 	return range_add(ctx, off, len, "a bitmap", 0);
+}
+
+/* Tables may be longer than the file: nothing else may be put where they would be. */
+static void reaching(struct q2_all *a, const struct odd *o)
+{
+	struct q2 *q = a->q;
+	uint64_t rt = (uint64_t)q->h.rt_clusters << q->h.bits;
+
+	for (uint64_t k = 0; k < a->nranges; k++) {
+		const struct q2_range *x = &a->range[k];
+		char text[128];
+
+		if (x->off >= a->file)
+			continue;
+		if (x->off + x->len >= a->file + q->cluster) {
+			snprintf(text, sizeof(text), "%s reaches past the end of the file", x->what);
+			tell(o, x->off, text);
+		}
+		if ((x->off + x->len - 1) >> q->h.bits >= a->clusters)
+			a->clusters = ((x->off + x->len - 1) >> q->h.bits) + 1;
+	}
+	if (q->h.rt_off < a->file && (q->h.rt_off + rt) >> q->h.bits > a->clusters)
+		a->clusters = (q->h.rt_off + rt) >> q->h.bits;
 }
 
 int q2_all_init(struct q2_all *a, struct q2 *q, void (*odd)(void *ctx, uint64_t off, const char *text), void *ctx, struct vh_err *e)
@@ -115,10 +137,16 @@ int q2_all_init(struct q2_all *a, struct q2 *q, void (*odd)(void *ctx, uint64_t 
 	l1_entries(a, &o, q->h.l1_off, q->l1, q->h.l1_size, "");
 	if (r >= 0)
 		r = q2_l2s_add(q, &a->l2s, q->l1, q->h.l1_size, 1);
-	if (r >= 0 && q->h.nsnaps && !q->snaps)
-		return q2_fail(e, -EUCLEAN, "the snapshot table is damaged, so what the snapshots use is not known");
-	if (r >= 0)
+	if (r >= 0 && q->h.nsnaps && !q->snaps) {
+		tell(&o, q->h.snaps_off, "the snapshot table is damaged, so what the snapshots use is not known");
+		a->unknown = 1;
+	}
+	if (r >= 0 && !a->unknown)
 		r = snapshots(a, &o, e);
+	if (a->unknown && !odd) {
+		q2_hint(e, "save what can be read by converting it to a new image");
+		return q2_fail(e, -EUCLEAN, "what the snapshots refer to is not known");
+	}
 	if (r >= 0 && q->h.nbitmaps) {
 		r = q2_bitmaps_ranges(q, bitmap_range, a);
 		if (r == -EUCLEAN) {
@@ -129,6 +157,7 @@ int q2_all_init(struct q2_all *a, struct q2 *q, void (*odd)(void *ctx, uint64_t 
 	if (r < 0)
 		return r == -ENOMEM ? q2_fail(e, r, "no memory for the list of tables") : r == -EUCLEAN ? r : q2_fail(e, r, "cannot read the metadata");
 	q2_l2s_sort(&a->l2s);
+	reaching(a, &o);
 	return 0;
 }
 

@@ -24,6 +24,7 @@ struct check {
 	struct vh_job *job;
 	uint64_t bad;     /* what is damaged and stays so */
 	int rebuild, copied, changed;
+	int lost;         /* an entry could not be followed */
 };
 
 /* fix: it is mended, which is told as well. */
@@ -47,6 +48,7 @@ static void VH_PRINTF(5, 6) say(struct check *c, uint32_t what, int fix, uint64_
 
 static void odd(void *ctx, uint64_t off, const char *text)
 {
+	((struct check *)ctx)->lost = 1;
 	tell((struct check *)ctx, off, "%s", text);
 }
 
@@ -67,6 +69,7 @@ static int flaw(void *ctx, enum q2_flaw what, const struct q2_l2 *t, uint32_t in
 
 	if (c->quiet)
 		return 0;
+	c->lost |= what == Q2_FLAW_TABLE || what == Q2_FLAW_UNALIGNED || what == Q2_FLAW_OUTSIDE;
 	switch (what) {
 	case Q2_FLAW_TABLE:
 		tell(c, t->off, "an L2 table lies past the end of the file");
@@ -159,6 +162,9 @@ static uint64_t differs(struct check *c, uint64_t cluster, uint64_t have, uint64
 {
 	uint32_t what = have > want ? VH_CHECK_LEAK : VH_CHECK_CORRUPT;
 	int fix = (c->repair & what) && want <= q2_ref_max(c->q);
+
+	if (have > want && c->lost && !(c->repair & VH_CHECK_CORRUPT)) /* perhaps what the damaged entry meant */
+		fix = 0;
 
 	say(c, what, fix, cluster << c->q->h.bits,
 	     have > want ? "cluster %llu is leaked: its count is %llu, and %llu refer to it"
@@ -353,6 +359,10 @@ static int run(struct check *c, struct vh_err *e)
 {
 	int r = q2_all_init(&c->all, c->q, odd, c, e);
 
+	if (r >= 0 && c->all.unknown && c->repair) {
+		q2_hint(e, "save what can be read by converting it to a new image");
+		r = q2_fail(e, -EUCLEAN, "it cannot be repaired: what the snapshots refer to is not known");
+	}
 	if (r >= 0)
 		r = table(c);
 	if (r >= 0)

@@ -15,8 +15,9 @@ struct q2_all {
 	struct q2_counts counts;
 	struct q2_range { uint64_t off, len; const char *what; int shared; } *range; /* fixed metadata but L2 tables and counts */
 	uint64_t nranges, ranges_cap;
+	int unknown; /* a snapshot's references cannot be followed: no count may be lowered */
 };
-/* odd: one thing that is wrong and cannot be followed; fatal ones are returned. */
+/* odd: one thing that is wrong and cannot be followed. NULL: then -EUCLEAN where snapshots' references are not known. */
 int q2_all_init(struct q2_all *a, struct q2 *q, void (*odd)(void *ctx, uint64_t off, const char *text), void *ctx, struct vh_err *e);
 void q2_all_free(struct q2_all *a);
 /* Counts the window from lo on. walk: flaw, ctx and job are set; with_counts: the refcount table and its blocks as well. */

@@ -121,7 +121,7 @@ static int copy_tables(struct q2 *q)
 		q->l1_any_copied = 1;
 	}
 	q->l1_any_dirty = 0;
-	any = q->l1_any_copied;
+	any = q->l1_any_copied || q->unlinking.n; /* what was unlinked in the file already is freed by this flush as well */
 	pthread_mutex_unlock(&q->alloc_lock);
 	r = q2_cache_copy(&q->l2);
 	return r < 0 ? r : r | any;
@@ -195,7 +195,7 @@ static int prepare(struct q2 *q)
 	if (any < 0)
 		return any;
 	/* With lazy counts the dirty bit stands for them: they are made anew after a crash. */
-	if (!(__atomic_load_n(&q->h.incompat, __ATOMIC_RELAXED) & Q2_INCOMPAT_DIRTY))
+	if (!(q->h.compat & Q2_COMPAT_LAZY) || !(__atomic_load_n(&q->h.incompat, __ATOMIC_RELAXED) & Q2_INCOMPAT_DIRTY))
 		r = write_counts(q);
 	q->barrier_seq = q->write_seq;
 	return r < 0 ? r : any;

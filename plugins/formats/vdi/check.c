@@ -9,15 +9,31 @@
 #include <stdlib.h>
 #include "vdi.h"
 
+#define TOLD 1000u     /* findings that are told one by one */
+
 struct check {
 	vh_check_fn *fn;
 	void *ctx;
 	int leaks, damage; /* what is to be mended */
+	uint32_t found[VH_CHECK_FIXED + 1];
 };
 
-static void say(const struct check *c, uint32_t what, uint64_t off, const char *text)
+static void say(struct check *c, uint32_t what, uint64_t off, const char *text)
 {
-	c->fn(c->ctx, what, off, text);
+	if (c->found[what]++ < TOLD)
+		c->fn(c->ctx, what, off, text);
+}
+
+static void say_rest(struct check *c)
+{
+	char text[64];
+
+	for (uint32_t what = VH_CHECK_LEAK; what <= VH_CHECK_FIXED; what++) {
+		if (c->found[what] <= TOLD)
+			continue;
+		snprintf(text, sizeof(text), "and %u more", c->found[what] - TOLD);
+		c->fn(c->ctx, what, 0, text);
+	}
 }
 
 static uint64_t entry_off(const struct vdi *v, uint32_t b)
@@ -42,14 +58,15 @@ static void rescan(struct vdi *v)
 	uint64_t n = (uint64_t)v->h.blocks + VDI_SPARE;
 
 	for (uint64_t k = 0; k < n; k++)
-		if (v->slot[k] != SLOT_LATE)
+		if (v->slot[k] != SLOT_LATE && v->slot[k])
 			v->slot[k] = SLOT_FREE;
 	v->npending = 0;
 	v->hint = 0;
 	for (uint32_t b = 0; b < v->h.blocks; b++) {
 		uint32_t x = vdi_entry(v, b);
 
-		v->pend[b] = 0;
+		if (v->pend[b])
+			v->pend[b] = 0;
 		if (x >= VDI_ZERO || v->slot[x] != SLOT_FREE)
 			continue;
 		v->slot[x] = SLOT_USED;
@@ -61,15 +78,16 @@ static void rescan(struct vdi *v)
 }
 
 /* The entry gets a slot with the same bytes of its own. */
-static int separate(struct vdi *v, uint32_t b, uint32_t x, struct vh_job *j, struct vh_err *e)
+static int separate(struct vdi *v, uint32_t b, uint32_t x, uint32_t *from, struct vh_job *j, struct vh_err *e)
 {
-	uint32_t to = 0;
+	uint32_t to = *from;
 	int r;
 
 	while (to < v->h.blocks + VDI_SPARE && v->slot[to] != SLOT_FREE)
 		to++;
 	if (to == v->h.blocks + VDI_SPARE)
 		return vdi_fail(e, -ENOSPC, "no slot is left for a copy");
+	*from = to + 1;
 	v->slot[to] = SLOT_USED;
 	v->owner[to] = b;
 	if (to >= v->end)
@@ -80,8 +98,9 @@ static int separate(struct vdi *v, uint32_t b, uint32_t x, struct vh_job *j, str
 	return r;
 }
 
-static int check_map(struct vdi *v, const struct check *c, int *bad, struct vh_job *j, struct vh_err *e)
+static int check_map(struct vdi *v, struct check *c, int *bad, struct vh_job *j, struct vh_err *e)
 {
+	uint32_t next = 0;
 	uint64_t bytes = vdi_meta->bytes(v->volume);
 	char text[128];
 	int r = 0;
@@ -111,14 +130,14 @@ static int check_map(struct vdi *v, const struct check *c, int *bad, struct vh_j
 		say(c, VH_CHECK_CORRUPT, entry_off(v, b), text);
 		if (!c->damage)
 			continue;
-		r = separate(v, b, x, j, e);
+		r = separate(v, b, x, &next, j, e);
 		if (r >= 0)
 			say(c, VH_CHECK_FIXED, entry_off(v, b), "each of them has a copy");
 	}
 	return r;
 }
 
-static void check_slots(struct vdi *v, const struct check *c, int *leaks)
+static void check_slots(struct vdi *v, struct check *c, int *leaks)
 {
 	uint32_t end = v->end;
 
@@ -134,11 +153,11 @@ static void check_slots(struct vdi *v, const struct check *c, int *leaks)
 	}
 }
 
-static int check_count(struct vdi *v, const struct check *c)
+static int check_count(struct check *c, int wrong)
 {
-	int high = v->count_wrong > 0;
+	int high = wrong > 0;
 
-	if (!v->count_wrong)
+	if (!wrong)
 		return 0;
 	say(c, high ? VH_CHECK_LEAK : VH_CHECK_CORRUPT, 388,
 	    high ? "the header's count of blocks in the file is too high" : "the header's count of blocks in the file is too low");
@@ -146,7 +165,7 @@ static int check_count(struct vdi *v, const struct check *c)
 }
 
 /* Holes are closed, and the file ends where its last block does. */
-static int tidy(struct vdi *v, const struct check *c, struct vh_job *j, struct vh_err *e)
+static int tidy(struct vdi *v, struct check *c, struct vh_job *j, struct vh_err *e)
 {
 	uint32_t closed = 0;
 	char text[64];
@@ -164,8 +183,8 @@ static int tidy(struct vdi *v, const struct check *c, struct vh_job *j, struct v
 int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e)
 {
 	struct vdi *v = img;
-	struct check c = {fn, ctx, !!(repair & VH_CHECK_LEAK), !!(repair & VH_CHECK_CORRUPT)};
-	int bad = 0, leaks = 0, count, r = 0;
+	struct check c = {fn, ctx, !!(repair & VH_CHECK_LEAK), !!(repair & VH_CHECK_CORRUPT), {0}};
+	int bad = 0, leaks = 0, wrong = v->count_wrong, count, r = 0; /* any flush puts the count right */
 
 	if (repair && v->read_only)
 		return vdi_fail(e, -EROFS, "the image is open read-only");
@@ -182,17 +201,18 @@ int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_
 	if (r < 0)
 		return r;
 	check_slots(v, &c, &leaks);
-	count = check_count(v, &c);
-	if (!c.leaks && !c.damage)
+	count = check_count(&c, wrong);
+	if (!c.leaks && !c.damage) {
+		say_rest(&c);
 		return 0;
+	}
 	if (c.damage)
 		v->damaged = 0; /* the map is good again: it may be written */
 	r = vdi_sync(v, e);
-	if (r >= 0 && count) {
+	if (r >= 0 && count)
 		say(&c, VH_CHECK_FIXED, 388, "it is right");
-		v->count_wrong = 0;
-	}
 	if (r >= 0 && c.leaks)
 		r = tidy(v, &c, j, e);
+	say_rest(&c);
 	return r < 0 ? r : 0;
 }

@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 /* Moving slots about. The image is drained, and vdi_sync() has been called: what is not USED or LATE is FREE. */
 #include <stdlib.h>
+#include <sys/mman.h>
 #include "vdi.h"
 
 #define STEP (1u << 20) /* bytes copied at once */
@@ -12,42 +13,74 @@ int vdi_cancelled(struct vh_job *j)
 	return vdi_job && j && vdi_job->cancelled(j);
 }
 
-static void *enlarged(const void *old, uint64_t have, uint64_t want)
-{
-	uint8_t *p = calloc(1, want ? want : 1); /* untouched memory stays unused */
+/*
+ * The arrays are as large as the map says, and mostly untouched: memory of the kernel's own, which costs nothing until it is
+ * written, whatever the allocator and the limits for commitment do. A page before it has its length.
+ */
+#define PAGE 4096u
 
-	if (p && old)
-		memcpy(p, old, have < want ? have : want);
-	return p;
+static void *array_new(const void *old, uint64_t have, uint64_t want)
+{
+	uint64_t len = want + PAGE;
+	uint8_t *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	memcpy(p, &len, sizeof(len));
+	/* By pieces, so that zeros stay untouched. */
+	for (uint64_t at = 0; old && at < have && at < want; at += PAGE) {
+		uint64_t n = (have < want ? have : want) - at;
+		const uint8_t *from = (const uint8_t *)old + at;
+
+		n = n < PAGE ? n : PAGE;
+		if (from[0] || memcmp(from, from + 1, n - 1))
+			memcpy(p + PAGE + at, from, n);
+	}
+	return p + PAGE;
 }
 
-int vdi_arrays(struct vdi *v, uint32_t blocks, struct vh_err *e)
+static void array_free(void *array)
+{
+	uint64_t len;
+
+	if (!array)
+		return;
+	memcpy(&len, (uint8_t *)array - PAGE, sizeof(len));
+	munmap((uint8_t *)array - PAGE, len);
+}
+
+void vdi_arrays_free(struct vdi *v)
+{
+	array_free(v->map);
+	array_free(v->pend);
+	array_free(v->owner);
+	array_free(v->slot);
+	array_free(v->dirty);
+}
+
+int vdi_arrays(const struct vdi *v, uint32_t blocks, struct vdi *out, struct vh_err *e)
 {
 	uint64_t old = v->map ? v->h.blocks : 0, n = blocks > old ? blocks : old, slots = n + VDI_SPARE;
-	uint32_t *map = enlarged(v->map, old * 4, n * 4), *pend = enlarged(v->pend, old * 4, n * 4);
-	uint32_t *owner = enlarged(v->owner, v->map ? (old + VDI_SPARE) * 4 : 0, slots * 4);
-	uint8_t *slot = enlarged(v->slot, v->map ? old + VDI_SPARE : 0, slots);
-	uint8_t *dirty = enlarged(v->dirty, (old + VDI_PAGE - 1) / VDI_PAGE, n / VDI_PAGE + 1);
+	uint64_t old_slots = v->map ? old + VDI_SPARE : 0;
+	struct vdi t = {.map = array_new(v->map, old * 4, n * 4), .pend = array_new(v->pend, old * 4, n * 4),
+			.owner = array_new(v->owner, old_slots * 4, slots * 4), .slot = array_new(v->slot, old_slots, slots),
+			.dirty = array_new(v->dirty, (old + VDI_PAGE - 1) / VDI_PAGE, n / VDI_PAGE + 1)};
 
-	if (!map || !pend || !owner || !slot || !dirty) {
-		free(map);
-		free(pend);
-		free(owner);
-		free(slot);
-		free(dirty);
+	if (!t.map || !t.pend || !t.owner || !t.slot || !t.dirty) {
+		vdi_arrays_free(&t);
 		return vdi_fail(e, -ENOMEM, "no memory for a block map of %u entries", blocks);
 	}
-	free(v->map);
-	free(v->pend);
-	free(v->owner);
-	free(v->slot);
-	free(v->dirty);
-	v->map = map;
-	v->pend = pend;
-	v->owner = owner;
-	v->slot = slot;
-	v->dirty = dirty;
+	vdi_arrays_move(&t, out);
 	return 0;
+}
+
+void vdi_arrays_move(struct vdi *from, struct vdi *to)
+{
+	to->map = from->map;
+	to->pend = from->pend;
+	to->owner = from->owner;
+	to->slot = from->slot;
+	to->dirty = from->dirty;
 }
 
 int vdi_copy_slots(struct vdi *v, const uint32_t *from, const uint32_t *to, uint32_t n, struct vh_job *j, struct vh_err *e)

@@ -7,6 +7,7 @@
 #include "vdi.h"
 
 #define STEP (1u << 18) /* entries read at once: 1 MiB */
+#define BAD 100000u     /* damaged entries: more are nothing that could be mended, but rubbish */
 
 const struct vh_host *vdi_host;
 const struct vh_meta_ops *vdi_meta;
@@ -45,20 +46,31 @@ static int vdi_inspect(struct vh_meta *volume0, struct vh_ref *refs, uint32_t ca
 	return 1;
 }
 
+/* For a repair damage is borne, within limits. */
+static int bad_entry(struct vdi *v, struct vh_err *e)
+{
+	v->damaged = 1;
+	if (++v->bad > BAD)
+		return vdi_fail(e, -EIO, "more than %u entries are damaged: this is no block map", BAD);
+	return v->repair ? 0 : -EIO;
+}
+
 static int take_entry(struct vdi *v, uint32_t b, uint32_t x, uint64_t bytes, struct vh_err *e)
 {
+	int r;
+
 	if (x == VDI_FREE)
 		return 0;
 	v->map[b] = ~x;
 	if (x == VDI_ZERO)
 		return 0;
 	if (x >= v->h.blocks + VDI_SPARE || vdi_slot_addr(&v->h, x) >= bytes) {
-		v->damaged = 1;
-		return v->repair ? 0 : vdi_fail(e, -EIO, "the entry of block %u, 0x%x, leads past the end of the file", b, x);
+		r = bad_entry(v, e);
+		return r < 0 ? vdi_fail(e, r, "the entry of block %u, 0x%x, leads past the end of the file", b, x) : 0;
 	}
 	if (v->slot[x] != SLOT_FREE) {
-		v->damaged = 1;
-		return v->repair ? 0 : vdi_fail(e, -EIO, "blocks %u and %u have the same place in the file", v->owner[x], b);
+		r = bad_entry(v, e);
+		return r < 0 ? vdi_fail(e, r, "blocks %u and %u have the same place in the file", v->owner[x], b) : 0;
 	}
 	v->slot[x] = SLOT_USED;
 	v->owner[x] = b;
@@ -90,19 +102,10 @@ static int scan(struct vdi *v, struct vh_err *e)
 	return r;
 }
 
-static void arrays_free(struct vdi *v)
-{
-	free(v->map);
-	free(v->pend);
-	free(v->owner);
-	free(v->slot);
-	free(v->dirty);
-	free(v->copy);
-}
-
 static void vdi_free(struct vdi *v)
 {
-	arrays_free(v);
+	vdi_arrays_free(v);
+	free(v->copy);
 	pthread_mutex_destroy(&v->lock);
 	pthread_mutex_destroy(&v->io);
 	free(v);
@@ -114,8 +117,11 @@ static int parent_open(struct vdi *v, const struct vh_open *o, struct vh_err *e)
 
 	if (!vdi_has_parent(&v->h))
 		return 0;
-	if (!o->backing)
-		return v->repair ? 0 : vdi_fail(e, -EINVAL, "the parent image is missing");
+	if (!o->backing) { /* the host leaves it alone; what it would show, if it were asked for, is not zeros */
+		v->parent_bytes = UINT64_MAX;
+		v->backing_bytes = v->h.bytes;
+		return 0;
+	}
 	r = v->repair ? 0 : vdi_parent_check(&v->h, o->backing, e);
 	v->parent_bytes = o->backing_bytes;
 	v->backing_bytes = v->parent_bytes < v->h.bytes ? v->parent_bytes : v->h.bytes;
@@ -155,7 +161,7 @@ static int vdi_open(const struct vh_open *o, void **img, struct vh_err *e)
 	}
 	r = parent_open(v, o, e);
 	if (r >= 0)
-		r = vdi_arrays(v, v->h.blocks, e);
+		r = vdi_arrays(v, v->h.blocks, v, e);
 	if (r >= 0)
 		r = scan(v, e);
 	if (r < 0)
