@@ -534,6 +534,7 @@ static void refs(void)
 		if (k == 3)
 			g_assert_cmpuint(r[0].bytes + r[1].bytes + r[2].bytes, ==, c.bytes);
 	}
+	c.opts = NULL;
 	c.name = "a\"b.vmdk";
 	g_assert_cmpint(vmdk_ops()->create_refs(&c, r, 8, NULL), ==, -EINVAL);
 }
