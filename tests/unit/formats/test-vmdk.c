@@ -463,6 +463,8 @@ static void descriptors(void)
 		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 8193 FLAT \"there\" 0\n", "*cut short*"},
 		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 FLAT \"there\" 9007199254740991\n", "*cut short*"},
 		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 SPARSE \"there\"\n", "*not the sparse extent*"},
+		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 SPARSE \"there\"\nRW 1 SPARSE \"there\"\n", "*named twice*"},
+		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 FLAT \"there\" 0\nRW 1 SPARSE \"there\"\n", "*named twice*"},
 		{"no descriptor", "*neither*"},
 	};
 	struct blk_vol *there = vmdk_vol("there");
