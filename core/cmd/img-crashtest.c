@@ -28,6 +28,7 @@ static void print_json(const struct crash_spec *s, const struct crash_result *r,
 	js_count(b, "prefixes", r->prefixes);
 	js_count(b, "lost", r->lost);
 	js_count(b, "torn", r->torn);
+	js_count(b, "checked", r->checked);
 	js_count(b, "with_leaks", r->leaks);
 	js_count(b, "repaired", r->repaired);
 	js_count(b, "continued", r->continued);
@@ -50,6 +51,8 @@ static void print_text(const struct crash_spec *s, const struct crash_result *r)
 	printf("%llu prefixes, %llu with lost writes, %llu torn; %llu had leaks, %llu were repaired, %llu went on\n",
 	       (unsigned long long)r->prefixes, (unsigned long long)r->lost, (unsigned long long)r->torn,
 	       (unsigned long long)r->leaks, (unsigned long long)r->repaired, (unsigned long long)r->continued);
+	if (!r->checked)
+		printf("no state was checked: the format has no check\n");
 	if (r->qemu_why_not)
 		printf("qemu-img was not asked: %s\n", r->qemu_why_not);
 	else if (s->qemu_every)
@@ -125,6 +128,7 @@ static int run_crashtest(struct cmd_ctx *c, struct vh_err *e)
 		       s.keep ? s.keep : "");
 	}
 	g_free(r.text);
+	g_free(r.qemu_why_not);
 	return ret > 0 ? EXIT_FAILED : ret;
 }
 

@@ -166,11 +166,12 @@ int trace_load(struct round *r, const char *path, struct vh_err *e);
 int verify_state(struct round *r, uint64_t seed, int qemu, struct crash_result *res, char **text, struct vh_err *e);
 
 /* ---- qemu.c ---- */
-const char *qemu_why_not(const char *format); /* NULL: it can be asked */
+char *qemu_why_not(const char *format); /* NULL: it can be asked; g_free */
+int qemu_opens(struct round *r, char **why_not, struct vh_err *e); /* the new image in the volumes; *why_not: g_free */
 int qemu_checks(const char *format);          /* it has a check of that format */
 int qemu_hates_leaks(const char *format);
 /* Both: 0 good, 1 bad with *text (g_free), < 0 could not be run. */
-int qemu_check(struct round *r, int leaks_ok, char **text, struct vh_err *e);
+int qemu_check(struct round *r, int leaks_ok, int *leaks, char **text, struct vh_err *e);
 int qemu_read(struct round *r, char **text, struct vh_err *e);
 
 #endif

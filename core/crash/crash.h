@@ -38,10 +38,11 @@ struct crash_result {
 	uint64_t states, rounds;
 	uint64_t prefixes, lost, torn; /* by kind */
 	uint64_t operations, writes, flushes; /* of the load; what its volumes saw */
+	uint64_t checked;              /* by the format's own check */
 	uint64_t leaks, repaired;      /* states with leaks; states that were repaired */
 	uint64_t continued;            /* states that were written to and crashed no more */
 	uint64_t qemu_checks, qemu_reads;
-	const char *qemu_why_not;      /* why qemu-img was not asked; NULL: it was, or was not wanted */
+	char *qemu_why_not;            /* why qemu-img was not asked: g_free; NULL: it was, or was not wanted */
 	char state[64];                /* of a failure */
 	uint64_t fingerprint;          /* of its round's record */
 	char *text;                    /* what is wrong with it: g_free; NULL: nothing */

@@ -57,7 +57,7 @@ static uint64_t default_bytes(const struct round *r)
 	if (!r->ops->measure || r->ops->measure(&c, 1, &one, &full, NULL) < 0 || r->ops->measure(&c, 0, &none, &full, NULL) < 0 ||
 	    one < none)
 		return 1u << 20;
-	return CLAMP((one - none) * 12, 1u << 20, 24u << 20);
+	return CLAMP((one - none) * 10, 1u << 20, 20u << 20);
 }
 
 static int options(const struct crash_spec *s, struct round *r, struct vh_err *e)
@@ -188,6 +188,18 @@ static void about(struct round *r, const struct state *x, uint32_t open, struct 
 	g_free(text);
 }
 
+static int ask_if_qemu_can(struct round *r, struct crash_result *res, struct vh_err *e)
+{
+	struct state first = {.style = STYLE_PREFIX};
+	uint32_t open;
+	int ret;
+
+	if (!r->spec->qemu_every || res->qemu_why_not || r->number)
+		return 0;
+	ret = fill(r, &first, &open, e);
+	return ret < 0 ? ret : qemu_opens(r, &res->qemu_why_not, e);
+}
+
 static int look(struct round *r, const struct state *x, struct crash_result *res, struct vh_err *e)
 {
 	const struct crash_spec *s = r->spec;
@@ -290,6 +302,9 @@ int crash_run(const struct crash_spec *s, struct crash_result *res, struct vh_jo
 			ret = load_failed(&r, res, ret, e);
 		if (!ret) {
 			count(&r, res);
+			ret = ask_if_qemu_can(&r, res, e);
+		}
+		if (!ret) {
 			a = states_of(&r, MIN(s->states - res->states, each));
 		}
 		for (guint k = 0; a && k < a->len && !ret; k++) {

@@ -36,6 +36,7 @@ struct load {
 	struct guest_io io[BATCH];
 	struct { uint32_t *values; uint64_t sectors; unsigned number; } snapshot[SNAPSHOTS];
 	unsigned n_snapshots, snapshots_made;
+	int no_snapshots; /* this kind of image has none, or no more */
 };
 
 static int resolve(void *ctx, const struct vh_ref *ref, int read_only, struct blk_vol **vol, char format[32], struct vh_err *e)
@@ -250,6 +251,25 @@ static int look(struct load *l, uint32_t **out, struct vh_err *e)
 	return 0;
 }
 
+/* Some images of a format that has snapshots cannot have one: counts of one bit, data in a file of its own. */
+static int snapshot_create(struct load *l, const char *name, struct vh_err *e)
+{
+	ERR_AUTO(why);
+	int ret = fmt_snapshot_create(l->image, name, &why);
+
+	if (!ret) {
+		l->n_snapshots++;
+		return 0;
+	}
+	g_clear_pointer(&l->snapshot[l->n_snapshots].values, g_free);
+	if (ret == -EOPNOTSUPP || ret == -ERANGE || ret == -EOVERFLOW) {
+		l->no_snapshots = 1;
+		return 0;
+	}
+	err_move(e, &why);
+	return ret;
+}
+
 static int snapshot(struct load *l, struct vh_err *e)
 {
 	struct oracle_op flush = {.op = VH_FLUSH}, apply = {.op = ORACLE_APPLY, .fua = 1};
@@ -274,9 +294,7 @@ static int snapshot(struct load *l, struct vh_err *e)
 		l->snapshot[l->n_snapshots].number = l->snapshots_made++;
 		ret = look(l, &l->snapshot[l->n_snapshots].values, e);
 		if (!ret)
-			l->n_snapshots++;
-		if (!ret)
-			ret = fmt_snapshot_create(l->image, name, e);
+			ret = snapshot_create(l, name, e);
 	} else if (kind == 1) {
 		apply.n = (uint32_t)l->sectors;
 		apply.values = g_memdup2(l->snapshot[which].values, l->r->oracle->most * sizeof(uint32_t));
@@ -366,7 +384,7 @@ static int make_files(struct round *r, struct vh_create *c, struct vh_meta **met
 	ret = 0;
 	for (unsigned v = 0; v < r->volumes && !ret; v++) {
 		unsigned align = r->number % 2 ? 1 : CRASH_SECTOR;
-		uint64_t bytes = v ? refs[v - 1].bytes : required;
+		uint64_t bytes = v ? refs[v - 1].bytes : n ? 0 : required; /* measure() tells of all files together */
 
 		if (v)
 			r->names[v] = g_strndup(refs[v - 1].name, sizeof(refs[0].name));
@@ -438,7 +456,7 @@ static int run(struct load *l, struct vh_err *e)
 
 		if (kind < 4)
 			ret = reopen(l, e);
-		else if (kind < 14 && s->snapshots && r->ops->snapshot_create && r->ops->snapshot_apply && r->ops->snapshot_remove)
+		else if (kind < 14 && s->snapshots && !l->no_snapshots && r->ops->snapshot_create && r->ops->snapshot_apply && r->ops->snapshot_remove)
 			ret = snapshot(l, e);
 		else if (kind < 19 && s->resizes && r->ops->resize)
 			ret = resize(l, e);

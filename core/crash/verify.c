@@ -8,6 +8,7 @@
 
 struct found {
 	unsigned leaks, corrupt;
+	int absent;  /* no such check, or no such repair */
 	char *text; /* the first corruption */
 };
 
@@ -61,7 +62,8 @@ static char *check(struct fmt_image *i, int repair, int clean, struct found *f, 
 
 	memset(f, 0, sizeof(*f));
 	ret = fmt_check(i, repair, found_one, f, NULL, &e);
-	if (ret == -EOPNOTSUPP)
+	f->absent = ret == -EOPNOTSUPP;
+	if (f->absent)
 		return NULL;
 	if (ret < 0) {
 		g_free(f->text);
@@ -139,13 +141,13 @@ static int is_dirty(struct round *r)
 	return !!(info.caps & VH_FMT_DIRTY);
 }
 
-static char *ask_qemu(struct round *r, int check, struct crash_result *res, int *ret, struct vh_err *e)
+static char *ask_qemu(struct round *r, int check, int leaks_ok, int *leaks, struct crash_result *res, int *ret, struct vh_err *e)
 {
 	char *text = NULL;
 
 	*ret = 0;
 	if (check && qemu_checks(r->spec->format)) {
-		*ret = qemu_check(r, 1, &text, e);
+		*ret = qemu_check(r, leaks_ok, leaks, &text, e);
 		res->qemu_checks++;
 	}
 	if (!*ret) {
@@ -162,10 +164,10 @@ int verify_state(struct round *r, uint64_t seed, int qemu, struct crash_result *
 	uint8_t *disk = NULL;
 	uint64_t bytes = 0;
 	char *wrong = NULL;
-	int ret = 0;
+	int ret = 0, mended = 0, qemu_leaks = 0;
 
 	if (qemu && !is_dirty(r))
-		wrong = ask_qemu(r, !qemu_hates_leaks(r->spec->format), res, &ret, e);
+		wrong = ask_qemu(r, !qemu_hates_leaks(r->spec->format), 1, &qemu_leaks, res, &ret, e);
 	if (ret < 0)
 		return ret;
 	if (!wrong)
@@ -175,11 +177,15 @@ int verify_state(struct round *r, uint64_t seed, int qemu, struct crash_result *
 	if (!wrong)
 		wrong = check(i, 0, 0, &f, "after the crash");
 	res->leaks += f.leaks > 0;
-	if (!wrong && (f.leaks || seed % 8 == 0 || (qemu && qemu_hates_leaks(r->spec->format)))) {
+	res->checked += !wrong && !f.absent;
+	if (!wrong && qemu_leaks && !f.leaks && !f.absent)
+		wrong = g_strdup("after the crash: qemu-img finds leaks, and the check of the format finds none");
+	if (!wrong && (f.leaks || seed % 8 == 0 || qemu)) {
 		wrong = check(i, VH_CHECK_LEAK | VH_CHECK_CORRUPT, 0, &f, "repairing");
 		res->repaired++;
+		mended = !f.absent;
 		if (!wrong)
-			wrong = check(i, 0, 1, &f, "after the repair");
+			wrong = check(i, 0, mended, &f, "after the repair");
 		if (!wrong)
 			wrong = compare(r, i, "after the repair");
 	}
@@ -198,7 +204,7 @@ int verify_state(struct round *r, uint64_t seed, int qemu, struct crash_result *
 	}
 	fmt_close(i);
 	if (!wrong && qemu && !disk)
-		wrong = ask_qemu(r, 1, res, &ret, e);
+		wrong = ask_qemu(r, 1, !mended, &qemu_leaks, res, &ret, e);
 	*text = wrong;
 	return ret < 0 ? ret : wrong != NULL;
 }

@@ -24,6 +24,7 @@ static void print(const char *what, const struct crash_result *r)
 
 static void safe(void)
 {
+	g_autofree char *installed = NULL;
 	struct crash_spec s = {.format = format, .options = &given, .states = states, .seed = (uint64_t)g_test_rand_int(), .backing = -1,
 			       .snapshots = 1, .resizes = 1, .qemu_every = 40};
 	struct crash_result r;
@@ -39,11 +40,18 @@ static void safe(void)
 	g_assert_cmpuint(r.states, >=, states);
 	g_assert_cmpuint(r.flushes, >, 0);
 	g_assert_true(r.prefixes && r.lost && r.torn);
+	g_assert_cmpuint(r.checked, ==, r.states);
+	if (r.qemu_why_not)
+		g_test_message("qemu-img was not asked: %s", r.qemu_why_not);
+	installed = g_find_program_in_path("qemu-img");
+	if (installed && strcmp(format, "toy-format") && !kvs_get(&given, "block-size"))
+		g_assert_null(r.qemu_why_not);
+	g_free(r.qemu_why_not);
 }
 
 static void found(void)
 {
-	struct crash_spec s = {.format = "toy-broken", .states = 20000, .seed = (uint64_t)g_test_rand_int(), .depth = 6, .backing = -1, .resizes = 1};
+	struct crash_spec s = {.format = "toy-broken", .states = 100000, .seed = (uint64_t)g_test_rand_int(), .depth = 6, .backing = -1, .resizes = 1};
 	struct crash_result r;
 	ERR_AUTO(e);
 

@@ -163,6 +163,66 @@ void rig_create(struct blk_vol *v, const char *format, uint64_t bytes, const cha
 	fmt_meta_free(m);
 }
 
+static void parse(const struct vh_format_ops *ops, const struct kvs *options, struct optset **set)
+{
+	ERR_AUTO(e);
+
+	if (optset_parse(ops->create_options, options, ops->name, set, &e) < 0)
+		g_error("options of %s: %s", ops->name, e.cause);
+}
+
+void rig_make(struct rig_files *f, const char *name, const char *format, const struct kvs *options, uint64_t bytes,
+	      const char *backing, const char *backing_format, struct blk_vol *backing_vol, uint64_t backing_bytes)
+{
+	const uint64_t caps = VH_VOL_GROW | VH_VOL_DISCARD | VH_VOL_ZERO | VH_VOL_ZERO_ON_GROW;
+	const struct vh_format_ops *ops;
+	struct vh_meta *metas[16] = {0}, *base = backing ? fmt_meta_new(backing_vol, 1) : NULL;
+	struct vh_create c = {.size = sizeof(c), .bytes = bytes, .backing = backing, .backing_format = backing_format,
+			      .backing_bytes = backing_bytes, .backing_volume = base, .name = name};
+	struct vh_create_ref refs[15] = {0};
+	struct optset *set = NULL;
+	uint64_t required = 0, full = 0;
+	int n = 0;
+	ERR_AUTO(e);
+
+	if (plug_format(format, &ops, &e) < 0)
+		g_error("%s: %s", format, e.cause);
+	parse(ops, options, &set);
+	c.opts = optset_get(set);
+	for (unsigned k = 0; k < 15; k++)
+		refs[k].size = sizeof(refs[k]);
+	if (ops->create_refs)
+		n = ops->create_refs(&c, refs, 15, &e);
+	if (n < 0 || n > 15)
+		g_error("files of %s: %d %s", format, n, e.cause);
+	if (ops->measure && ops->measure(&c, 0, &required, &full, NULL) < 0)
+		required = 0;
+	f->n = 1 + (unsigned)n;
+	for (unsigned k = 0; k < f->n; k++) {
+		f->name[k] = g_strdup(k ? refs[k - 1].name : name);
+		f->vol[k] = fake_vol_new(f->name[k], k ? refs[k - 1].bytes : n ? 0 : required, caps);
+		metas[k] = fmt_meta_new(f->vol[k], 0);
+		rig_register(f->name[k], f->vol[k]);
+	}
+	c.volumes = metas;
+	c.n = f->n;
+	if (ops->create(&c, NULL, &e) < 0)
+		g_error("create %s: %s", format, e.cause);
+	for (unsigned k = 0; k < f->n; k++)
+		fmt_meta_free(metas[k]);
+	fmt_meta_free(base);
+	optset_free(set);
+}
+
+void rig_files_free(struct rig_files *f)
+{
+	for (unsigned k = 0; k < f->n; k++) {
+		blk_vol_put(f->vol[k]);
+		g_free(f->name[k]);
+	}
+	f->n = 0;
+}
+
 void rig_register(const char *name, struct blk_vol *v)
 {
 	g_strlcpy(registered[nregistered].name, name, sizeof(registered[0].name));
@@ -286,4 +346,26 @@ int rig_check(struct fmt_image *i)
 	if (fmt_check(i, 0, found, &n, NULL, &e) < 0)
 		g_error("check: %s", e.cause);
 	return n;
+}
+
+static void found_kind(void *ctx, uint32_t what, uint64_t off, const char *text)
+{
+	struct rig_found *f = ctx;
+
+	f->leaks += what == VH_CHECK_LEAK;
+	f->corrupt += what == VH_CHECK_CORRUPT;
+	f->fixed += what == VH_CHECK_FIXED;
+	if (what == VH_CHECK_CORRUPT)
+		g_test_message("check: at %" G_GUINT64_FORMAT ": %s", off, text);
+}
+
+void rig_check_all(struct fmt_image *i, int repair, struct rig_found *f)
+{
+	ERR_AUTO(e);
+	int r;
+
+	memset(f, 0, sizeof(*f));
+	r = fmt_check(i, repair, found_kind, f, NULL, &e);
+	if (r < 0 && r != -EOPNOTSUPP)
+		g_error("check: %s", e.cause);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include "fake-blk.h"
 #include "fmt/image.h"
+#include "plug/options.h"
 #include "plug/plug.h"
 #include "util/loop-i.h"
 
@@ -29,6 +30,15 @@ const struct vh_format_ops *shim_ops(const char *format);
 /* A new image of a format over a fake volume; `backing` names a registered volume ("name", "format"), or NULL. */
 void rig_create(struct blk_vol *v, const char *format, uint64_t bytes, const char *backing, const char *backing_format,
 		uint64_t backing_bytes);
+/* The same with options, further files (create_refs), and a backing volume; the files are made and registered by name. */
+struct rig_files {
+	unsigned n;
+	struct blk_vol *vol[16];
+	char *name[16];
+};
+void rig_make(struct rig_files *f, const char *name, const char *format, const struct kvs *options, uint64_t bytes,
+	      const char *backing, const char *backing_format, struct blk_vol *backing_vol, uint64_t backing_bytes);
+void rig_files_free(struct rig_files *f);
 void rig_register(const char *name, struct blk_vol *v); /* resolvable; takes no reference */
 void rig_forget(void);
 /* Opens v (takes no reference). shimmed: through the shim. */
@@ -55,6 +65,8 @@ struct rig_async {
 void rig_start(struct rig_async *a, struct rig_queue *r, uint16_t op, uint16_t flags, void *buf, uint64_t len, uint64_t off);
 int rig_wait(struct rig_async *a);
 int rig_check(struct fmt_image *i); /* findings of the format's check */
+struct rig_found { unsigned leaks, corrupt, fixed; };
+void rig_check_all(struct fmt_image *i, int repair, struct rig_found *f); /* nothing when the format has no check */
 uint64_t rig_rnd(uint64_t *s);
 
 #endif
