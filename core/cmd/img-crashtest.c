@@ -143,7 +143,7 @@ static const struct vh_opt *const crashtest_options[] = {
 	CMD_OPT("depth", VH_OPT_INT, "Operations in flight; with 1 a seed gives the same record each time", .defval = "5", .min = 1,
 		.max = 8),
 	CMD_OPT("size", VH_OPT_SIZE, "Size of the disk; 0: some of the format's units", .defval = "0", .max = INT64_C(1) << 32),
-	CMD_OPT("backing", VH_OPT_ENUM, "On a raw backing image; auto: every second round", .defval = "auto",
+	CMD_OPT("backing", VH_OPT_ENUM, "On a backing image, raw where it can be; auto: every second round", .defval = "auto",
 		.choices = backing_choices),
 	CMD_OPT("snapshots", VH_OPT_BOOL, "The load takes, applies and removes snapshots, where the format has them", .defval = "on"),
 	CMD_OPT("resizes", VH_OPT_BOOL, "The load grows the disk, where the format can", .defval = "on"),

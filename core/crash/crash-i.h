@@ -139,6 +139,9 @@ struct round {
 	unsigned number;
 	uint64_t seed, bytes, unit;
 	int backing;
+	const char *base_format; /* of the backing image: raw, or the format itself */
+	char base_name[48];
+	int no_qemu;             /* it does not open images like this round's */
 	unsigned volumes;
 	char *names[CRASH_VOLUMES]; /* of the image's files */
 	struct trace *trace;
@@ -154,7 +157,6 @@ struct round {
 };
 int round_load(struct round *r, struct vh_err *e); /* makes the image and runs the load; fills trace and oracle */
 int round_open(struct round *r, int read_only, struct fmt_image **out, struct vh_err *e);
-#define BASE_NAME "base.raw"
 
 /* ---- keep.c ---- */
 /* The state in the volumes of r, with the record of its round, into a folder; and such a record instead of a load. */

@@ -26,7 +26,7 @@ struct crash_spec {
 	uint64_t seed;
 	unsigned operations;         /* of one round; 0: by the format's unit */
 	unsigned depth;              /* operations in flight; 0: 5. With 1 a seed gives the same record each time */
-	int backing;                 /* 1: on a raw backing image, 0: without, -1: every second round, where it can be */
+	int backing;                 /* 1: on a backing image, raw or of its own kind; 0: without; -1: every second round, where it can be */
 	int snapshots, resizes;      /* the load has them, where the plugin has */
 	uint64_t qemu_every;         /* 0: never */
 	const char *keep;            /* a folder for the failing image and its record; NULL: none */

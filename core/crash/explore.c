@@ -28,22 +28,54 @@ static void round_free(struct round *r)
 	memset(r, 0, sizeof(*r));
 }
 
-static int base_make(struct round *r, struct vh_err *e)
+static int base_create(struct round *r, const struct vh_format_ops *ops, uint64_t bytes, struct vh_err *e)
+{
+	struct vh_meta *m = fmt_meta_new(r->base, 0);
+	struct optset *set = NULL;
+	struct vh_create c = {.size = sizeof(c), .bytes = bytes, .volumes = &m, .n = 1, .name = r->base_name};
+	int ret = optset_parse(ops->create_options, NULL, r->base_format, &set, e);
+
+	c.opts = optset_get(set);
+	if (!ret)
+		ret = ops->create ? ops->create(&c, NULL, e) : blk_vol_resize(r->base, bytes, e);
+	fmt_meta_free(m);
+	optset_free(set);
+	return ret;
+}
+
+/* A backing image of three quarters of the disk, full of marks. */
+static int base_make(struct round *r, const char *format, struct vh_err *e)
 {
 	uint64_t n = r->bytes / CRASH_SECTOR * 3 / 4 + 1, step = (1u << 20) / CRASH_SECTOR;
 	g_autofree uint8_t *buf = g_malloc(1u << 20);
-	struct mem m;
-	int ret;
+	const struct vh_format_ops *ops;
+	struct fmt_spec s = {.label = r->base_name};
+	struct fmt_image *i;
+	int ret = plug_format(format, &ops, e);
 
-	image_init(&m);
-	for (uint64_t c = 0; c < n; c += step) {
-		oracle_fill(buf, VALUE_BASE, c, MIN(step, n - c));
-		image_write(&m, c * CRASH_SECTOR, buf, MIN(step, n - c) * CRASH_SECTOR);
+	if (ret)
+		return err_context(e, "the backing image"), ret;
+	r->base_format = format;
+	r->base_bytes = n * CRASH_SECTOR;
+	g_snprintf(r->base_name, sizeof(r->base_name), "base.%.32s", format);
+	r->base = memory_volume(r->base_name, &r->base_fd, e);
+	ret = r->base ? base_create(r, ops, r->base_bytes, e) : -ENOMEM;
+	if (ret)
+		return ret;
+	s.vol = blk_vol_ref(r->base);
+	s.ops = ops;
+	ret = fmt_open(&s, &i, e);
+	if (ret)
+		return ret;
+	for (uint64_t c = 0; c < n && !ret; c += step) {
+		uint64_t k = MIN(step, n - c);
+
+		oracle_fill(buf, VALUE_BASE, c, k);
+		ret = fmt_pwrite(i, buf, k * CRASH_SECTOR, c * CRASH_SECTOR, e);
 	}
-	r->base = memory_volume(BASE_NAME, &r->base_fd, e);
-	ret = r->base ? memory_volume_set(r->base, r->base_fd, &m, e) : -ENOMEM;
-	r->base_bytes = m.bytes;
-	image_fini(&m);
+	if (!ret)
+		ret = fmt_flush(i, e);
+	fmt_close(i);
 	return ret;
 }
 
@@ -80,7 +112,7 @@ static int state_volumes(struct round *r, struct vh_err *e)
 	return 0;
 }
 
-static int round_try(struct round *r, const struct crash_spec *s, unsigned number, int backing, struct vh_err *e)
+static int round_try(struct round *r, const struct crash_spec *s, unsigned number, int backing, const char *base, struct vh_err *e)
 {
 	int ret;
 
@@ -94,7 +126,7 @@ static int round_try(struct round *r, const struct crash_spec *s, unsigned numbe
 	r->bytes = s->bytes ? s->bytes : default_bytes(r);
 	r->backing = backing < 0 ? number % 2 && (r->ops->caps & VH_FMT_BACKING) : backing;
 	if (r->backing)
-		ret = base_make(r, e);
+		ret = base_make(r, base, e);
 	if (!ret)
 		ret = s->trace ? trace_load(r, s->trace, e) : round_load(r, e);
 	if (!ret)
@@ -105,12 +137,18 @@ static int round_try(struct round *r, const struct crash_spec *s, unsigned numbe
 static int round_begin(struct round *r, const struct crash_spec *s, unsigned number, struct vh_err *e)
 {
 	ERR_AUTO(first);
-	int ret = round_try(r, s, number, s->backing, &first);
+	int ret = round_try(r, s, number, s->backing, "raw", &first);
 
-	/* Some formats have no image on a raw one. */
-	if (ret < 0 && !r->made && r->backing && s->backing < 0) {
+	/* Some formats lie on images of their own kind only. */
+	if (ret < 0 && !r->made && r->backing) {
+		err_clear(&first);
 		round_free(r);
-		return round_try(r, s, number, 0, e);
+		ret = round_try(r, s, number, s->backing, s->format, &first);
+	}
+	if (ret < 0 && !r->made && r->backing && s->backing < 0) {
+		err_clear(&first);
+		round_free(r);
+		ret = round_try(r, s, number, 0, NULL, &first);
 	}
 	err_move(e, &first);
 	return ret;
@@ -191,19 +229,25 @@ static void about(struct round *r, const struct state *x, uint32_t open, struct 
 static int ask_if_qemu_can(struct round *r, struct crash_result *res, struct vh_err *e)
 {
 	struct state first = {.style = STYLE_PREFIX};
+	g_autofree char *why = NULL;
 	uint32_t open;
 	int ret;
 
-	if (!r->spec->qemu_every || res->qemu_why_not || r->number)
+	if (!r->spec->qemu_every || res->qemu_why_not)
 		return 0;
 	ret = fill(r, &first, &open, e);
-	return ret < 0 ? ret : qemu_opens(r, &res->qemu_why_not, e);
+	if (!ret)
+		ret = qemu_opens(r, &why, e);
+	r->no_qemu = why != NULL;
+	if (!r->backing)
+		res->qemu_why_not = g_steal_pointer(&why);
+	return ret;
 }
 
 static int look(struct round *r, const struct state *x, struct crash_result *res, struct vh_err *e)
 {
 	const struct crash_spec *s = r->spec;
-	int qemu = s->qemu_every && !res->qemu_why_not && res->states % s->qemu_every == 0, ret;
+	int qemu = s->qemu_every && !res->qemu_why_not && !r->no_qemu && res->states % s->qemu_every == 0, ret;
 	uint32_t open;
 	char *text = NULL;
 

@@ -233,7 +233,7 @@ int state_keep(struct round *r, const char *dir, struct crash_result *res, struc
 		ret = copy_fd(r->fds[v], path, e);
 	}
 	if (!ret && r->base) {
-		g_autofree char *path = g_build_filename(dir, BASE_NAME, NULL);
+		g_autofree char *path = g_build_filename(dir, r->base_name, NULL);
 
 		ret = copy_fd(r->base_fd, path, e);
 	}

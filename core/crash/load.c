@@ -43,9 +43,10 @@ static int resolve(void *ctx, const struct vh_ref *ref, int read_only, struct bl
 {
 	struct round *r = ctx;
 
-	if (r->base && ref->role == VH_REF_BACKING && !strcmp(ref->name, BASE_NAME)) {
+	/* A format that keeps no name of its parent says none. */
+	if (r->base && ref->role == VH_REF_BACKING && (!ref->name[0] || !strcmp(ref->name, r->base_name))) {
 		*vol = blk_vol_ref(r->base);
-		g_strlcpy(format, "raw", 32);
+		g_strlcpy(format, r->base_format, 32);
 		return 0;
 	}
 	for (unsigned v = 1; v < r->volumes; v++) {
@@ -408,8 +409,8 @@ static int make_image(struct round *r, struct vh_err *e)
 
 	if (r->base) {
 		base = fmt_meta_new(r->base, 1);
-		c.backing = BASE_NAME;
-		c.backing_format = "raw";
+		c.backing = r->base_name;
+		c.backing_format = r->base_format;
 		c.backing_bytes = r->base_bytes;
 		c.backing_volume = base;
 	}

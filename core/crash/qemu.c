@@ -61,13 +61,13 @@ static int folder_make(struct round *r, char **dir, struct vh_err *e)
 	for (unsigned v = 0; v < r->volumes && !ret; v++)
 		ret = link_one(*dir, r->names[v], r->fds[v], e);
 	if (!ret && r->base)
-		ret = link_one(*dir, BASE_NAME, r->base_fd, e);
+		ret = link_one(*dir, r->base_name, r->base_fd, e);
 	return ret;
 }
 
 static void folder_remove(struct round *r, char *dir)
 {
-	static const char *const others[] = {BASE_NAME, "out.raw"};
+	const char *const others[] = {r->base_name[0] ? r->base_name : "out.raw", "out.raw"};
 
 	if (!dir)
 		return;

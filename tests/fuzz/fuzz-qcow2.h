@@ -118,7 +118,8 @@ static inline void mem_set(struct vh_meta *m, const uint8_t *data, size_t n)
 		m->d = malloc(ROOM);
 	if (!m->d)
 		abort();
-	memcpy(m->d, data, n);
+	if (n)
+		memcpy(m->d, data, n);
 	m->bytes = n;
 	m->work = 0;
 }

@@ -11,7 +11,7 @@ requires qemu-img
 . "$(dirname "$0")/guests.bash"
 store=/mnt/scratch/$$
 mkdir -p "$store" 2>/dev/null && [ -d /mnt/scratch/lost+found ] || store=$tmp
-formats="qcow2 vmdk vdi"
+formats="${FORMATS:-qcow2 vmdk vdi}"
 whole() { # whole FORMAT FILE WHAT: clean for us and for qemu-img, leaks apart (3)
 	run vhost img check --format "$1" "$2"
 	if [ "$rc" = 0 ] || [ "$rc" = "${CHECK_LEAKS:-13}" ]; then ok "$3: our check"; else not_ok "$3: our check (exit $rc)"; fi

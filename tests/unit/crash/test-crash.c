@@ -12,6 +12,7 @@ static const char *format, *broken;
 static struct kv options[16];
 static struct kvs given = {options, 0};
 static uint64_t states = 600;
+static int snapshots = 1;
 
 static void print(const char *what, const struct crash_result *r)
 {
@@ -25,8 +26,8 @@ static void print(const char *what, const struct crash_result *r)
 static void safe(void)
 {
 	g_autofree char *installed = NULL;
-	struct crash_spec s = {.format = format, .options = &given, .states = states, .seed = (uint64_t)g_test_rand_int(), .backing = -1,
-			       .snapshots = 1, .resizes = 1, .qemu_every = 40};
+	struct crash_spec s = {.format = format, .options = &given, .states = states, .seed = (uint64_t)g_test_rand_int(), 
+			       .backing = -1, .snapshots = snapshots, .resizes = 1, .qemu_every = 40};
 	struct crash_result r;
 	ERR_AUTO(e);
 	int ret;
@@ -271,6 +272,12 @@ int main(int argc, char **argv)
 			char *eq = strchr(argv[k], '=');
 
 			g_assert_nonnull(eq);
+			if (g_str_has_prefix(argv[k], "load.")) /* another test's */
+				continue;
+			if (!strcmp(argv[k], "crash.snapshots=off")) {
+				snapshots = 0;
+				continue;
+			}
 			options[given.n].key = g_strndup(argv[k], (gsize)(eq - argv[k]));
 			options[given.n++].value = eq + 1;
 		}

@@ -237,7 +237,8 @@ void rig_forget(void)
 static int resolve(void *ctx, const struct vh_ref *ref, int read_only, struct blk_vol **vol, char format[32], struct vh_err *e)
 {
 	for (int k = 0; k < nregistered; k++) {
-		if (strcmp(registered[k].name, ref->name))
+		/* A format that keeps no name of its parent says none; here it is "mid". */
+		if (strcmp(registered[k].name, ref->name[0] ? ref->name : "mid"))
 			continue;
 		*vol = blk_vol_ref(registered[k].v);
 		g_strlcpy(format, ref->format, 32);
