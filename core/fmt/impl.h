@@ -295,6 +295,7 @@ struct fmt_queue {
 	uint32_t submitting; /* inside fmt_submit: completions wait for the end of the turn */
 	int idle_wanted, idle; /* idle: under image->lock */
 	int broken;          /* no memory for the machine */
+	int forgot;          /* what rcache[0] knew before the first fmt_put() */
 	int excl_user;
 	uint32_t posters;    /* atomic: threads inside note_push */
 	int resume_posted;   /* atomic */

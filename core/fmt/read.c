@@ -54,6 +54,10 @@ static int find(struct req *r, struct vh_extent *out)
 			return 1;
 		}
 	}
+	if (__builtin_expect(load_relaxed(&r->q->image->puts), 0) && !r->q->forgot && !rd->layer) {
+		r->q->forgot = 1;
+		cache_clear(&r->q->rcache[0]);
+	}
 	if (!cache_find(&r->q->rcache[rd->layer], rd->pos, &c))
 		return 0;
 	count(&r->q->stats.cache_hits, 1);

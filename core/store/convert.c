@@ -401,7 +401,10 @@ static void plan(struct cv *cv)
 	if (c->dst)
 		fmt_units(c->dst, &unit, &sub);
 	cv->ordered = c->compress || (!c->dst && !c->compare);
-	cv->piece_bytes = PIECE_BYTES;
+	cv->piece_bytes = aux ? PIECE_BYTES / 2 : PIECE_BYTES;
+	/* A unit that is allocated for a part of it would be filled up, and written twice. */
+	if (c->dst && !c->compare && unit > cv->piece_bytes)
+		cv->piece_bytes = MIN(unit, PIECE_MAX);
 	if (c->compress) {
 		cv->unit = unit;
 		/* Small enough that all cores have work, large enough that passing them on costs nothing. */
