@@ -137,6 +137,7 @@ int img_run_check(struct cmd_ctx *c, struct vh_err *e)
 const struct vh_opt *const img_map_options[] = {
 	CMD_OPT_FORMAT, CMD_OPT("offset", VH_OPT_SIZE, "Begin here", .defval = "0", .max = INT64_MAX),
 	CMD_OPT("length", VH_OPT_SIZE, "So many bytes; without it to the end", .min = 1, .max = INT64_MAX),
+	CMD_OPT("holes", VH_OPT_BOOL, "Tell holes of the host's files as zeros", .defval = "on"),
 	CMD_OPT("lock", VH_OPT_BOOL, "Keep writers out meanwhile; off: look at an image in use", .defval = "on"),
 	CMD_OPT_ALLOW, NULL};
 const char img_map_help[] =
@@ -197,7 +198,8 @@ int img_run_map(struct cmd_ctx *c, struct vh_err *e)
 		off = MIN(off, info.bytes);
 		if (!c->json)
 			printf("%18s %14s  %-10s %5s  %14s  %s\n", "OFFSET", "BYTES", "KIND", "DEPTH", "FILE OFFSET", "FILE");
-		ret = fmt_walk(i.fmt, off, MIN(len, info.bytes - off), 1, map_line, &m, e);
+		ret = fmt_walk(i.fmt, off, MIN(len, info.bytes - off), (int)vh_opt_num(c->opts, "holes", 1), map_line, &m,
+			       e);
 		cmd_image_close(&i);
 	}
 	cmd_target_error(c, &v, ret, e);

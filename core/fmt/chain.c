@@ -18,11 +18,22 @@ static int meta_read(struct vh_meta *m, void *buf, uint64_t len, uint64_t off)
 
 static int meta_write(struct vh_meta *m, const void *buf, uint64_t len, uint64_t off)
 {
+	if (off < m->clean_hi && off + len > m->clean_lo) { /* the larger side stays known */
+		uint64_t before = off > m->clean_lo ? off - m->clean_lo : 0;
+		uint64_t behind = off + len < m->clean_hi ? m->clean_hi - off - len : 0;
+
+		if (before > behind)
+			m->clean_hi = off;
+		else
+			m->clean_lo = m->clean_hi - behind;
+	}
 	return m->read_only ? -EROFS : blk_write(m->vol, buf, len, off, NULL);
 }
 
 static int meta_zero(struct vh_meta *m, uint64_t len, uint64_t off)
 {
+	if (off >= m->clean_lo && off < m->clean_hi && len <= m->clean_hi - off)
+		return m->read_only ? -EROFS : 0;
 	return m->read_only ? -EROFS : blk_zero(m->vol, len, off, NULL);
 }
 
@@ -70,6 +81,12 @@ struct vh_meta *fmt_meta_new(struct blk_vol *vol, int read_only)
 	if (m)
 		*m = (struct vh_meta){vol, read_only};
 	return m;
+}
+
+void fmt_meta_clean(struct vh_meta *m)
+{
+	m->clean_lo = 0;
+	m->clean_hi = blk_vol_bytes(m->vol);
 }
 
 void fmt_meta_free(struct vh_meta *m)

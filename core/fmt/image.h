@@ -113,6 +113,8 @@ void fmt_write_out(struct fmt_image *i); /* [any] begins to write what the host'
 
 /* Blocking access to a volume that is not open as an image, for calls of create(), inspect() and measure(). */
 struct vh_meta *fmt_meta_new(struct blk_vol *vol, int read_only); /* does not take the reference; NULL: no memory */
+/* The volume reads as zeros now: zeroing what was not written since is nothing to be done. */
+void fmt_meta_clean(struct vh_meta *m);
 void fmt_meta_free(struct vh_meta *m);
 /* Runs the format's check() on the drained image; -EOPNOTSUPP without one. repair: VH_CHECK_LEAK | VH_CHECK_CORRUPT. [main] */
 int fmt_check(struct fmt_image *i, int repair, vh_check_fn *fn, void *ctx, struct vh_job *j, struct vh_err *e);

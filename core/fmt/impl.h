@@ -70,6 +70,7 @@ struct meta_sched {
 struct vh_meta {
 	struct blk_vol *vol;
 	int read_only;
+	uint64_t clean_lo, clean_hi; /* zeros since the volume was made: nothing was written there through this */
 };
 
 /* A format over its volumes: the image itself (depth 0) or a backing image. */

@@ -55,7 +55,7 @@ static char *part_mark(const char *image)
 
 /* Lets the format write its metadata into the new volumes. */
 static int make_image(struct store_pool *p, const char *name, const struct vh_format_ops *ops, struct vh_create *vc,
-		      const struct vh_create_ref *refs, int n, struct vh_job *j, struct vh_err *e)
+		      const struct vh_create_ref *refs, int n, int zeroed, struct vh_job *j, struct vh_err *e)
 {
 	g_autofree struct blk_vol **v = g_new0(struct blk_vol *, n + 1);
 	g_autofree struct vh_meta **m = g_new0(struct vh_meta *, n + 1);
@@ -66,6 +66,8 @@ static int make_image(struct store_pool *p, const char *name, const struct vh_fo
 		m[k] = ret ? NULL : fmt_meta_new(v[k], 0);
 		if (!ret && !m[k])
 			ret = -ENOMEM;
+		if (!ret && !k && zeroed)
+			fmt_meta_clean(m[k]);
 	}
 	vc->volumes = m;
 	vc->n = (uint32_t)n + 1;
@@ -129,13 +131,13 @@ static int further_files(const struct vh_format_ops *ops, const struct vh_create
 
 /* A volume that was not there, or had nothing in it yet. */
 static int make_empty(struct store_pool *p, const char *name, uint64_t bytes, uint32_t prealloc, const struct kvs *options,
-		      struct vh_job *j, struct vh_err *e)
+		      struct vh_job *j, int *zeroed, struct vh_err *e)
 {
 	struct vh_vol_stat st;
-	int there = !store_vol_stat(p, name, &st, NULL), zeroed = 0;
-	int ret = make_volume(p, name, bytes, prealloc, options, j, &zeroed, e);
+	int there = !store_vol_stat(p, name, &st, NULL);
+	int ret = make_volume(p, name, bytes, prealloc, options, j, zeroed, e);
 
-	if (ret || !there || zeroed)
+	if (ret || !there || *zeroed)
 		return ret;
 	err_remedy(e, "choose another name, or delete it first");
 	return about(p, name, err_set(e, -EEXIST, "it exists already, and not by this program's making"), e);
@@ -147,7 +149,7 @@ static int make_part(struct store_pool *p, const char *image, const struct vh_cr
 	g_autofree char *mark = part_mark(image);
 	struct vh_vol_stat st;
 	char found[256];
-	int ret = 0;
+	int zeroed, ret = 0;
 
 	if (!store_vol_stat(p, ref->name, &st, NULL)) { /* what a crash left is made anew */
 		ret = vol_meta_read(p, ref->name, UNFINISHED, found, sizeof(found), e);
@@ -155,7 +157,7 @@ static int make_part(struct store_pool *p, const char *image, const struct vh_cr
 			ret = store_vol_remove(p, ref->name, j, e);
 	}
 	if (!ret)
-		ret = make_empty(p, ref->name, ref->bytes, prealloc, options, j, e);
+		ret = make_empty(p, ref->name, ref->bytes, prealloc, options, j, &zeroed, e);
 	return ret ? ret : vol_meta_set(p, ref->name, UNFINISHED, mark, e);
 }
 
@@ -185,22 +187,22 @@ static int create_formatted(struct store_pool *p, const struct store_create *c, 
 	uint32_t prealloc = c->prealloc == VH_PREALLOC_METADATA ? VH_PREALLOC_OFF : c->prealloc;
 	g_autofree struct vh_create_ref *refs = NULL;
 	uint64_t required = 0, full = 0;
-	int made = 0, n = further_files(ops, vc, &refs, e), ret = n;
+	int made = 0, zeroed = 0, n = further_files(ops, vc, &refs, e), ret = n;
 
 	if (ret >= 0)
 		ret = ops->measure ? ops->measure(vc, 0, &required, &full, e) : 0;
 	/* With further files the data goes there; the image's own grows as its format writes it. */
 	if (!ret && n)
-		ret = make_empty(p, c->name, required, VH_PREALLOC_OFF, pool_options, j, e);
+		ret = make_empty(p, c->name, required, VH_PREALLOC_OFF, pool_options, j, &zeroed, e);
 	else if (!ret)
-		ret = make_empty(p, c->name, c->prealloc ? full : required, prealloc, pool_options, j, e);
+		ret = make_empty(p, c->name, c->prealloc ? full : required, prealloc, pool_options, j, &zeroed, e);
 	if (ret)
 		return ret;
 	ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
 	for (; made < n && !ret; made += !ret)
 		ret = make_part(p, c->name, &refs[made], prealloc, pool_options, j, e);
 	if (!ret)
-		ret = make_image(p, c->name, ops, vc, refs, n, j, e);
+		ret = make_image(p, c->name, ops, vc, refs, n, zeroed, j, e);
 	if (!ret && c->backing)
 		ret = store_backing_set(p, c->name, c->format, c->backing, e);
 	if (!ret && !c->unfinished)

@@ -20,7 +20,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void __asan_set_death_callback(void (*fn)(void)) __attribute__((weak));
 
-#define INPUT_ROOM 4096u
+#define INPUT_ROOM 8192u
 #define MAX_SEEDS 1024
 
 struct input {

@@ -11,7 +11,7 @@ requires qemu-img
 . "$(dirname "$0")/guests.bash"
 store=/mnt/scratch/$$
 mkdir -p "$store" 2>/dev/null && [ -d /mnt/scratch/lost+found ] || store=$tmp
-formats="qcow2 vmdk vdi"
+formats="${FORMATS:-qcow2 vmdk vdi}"
 whole() { # whole FORMAT FILE WHAT: clean for us and for qemu-img, leaks apart (3)
 	run vhost img check --format "$1" "$2"
 	if [ "$rc" = 0 ] || [ "$rc" = "${CHECK_LEAKS:-13}" ]; then ok "$3: our check"; else not_ok "$3: our check (exit $rc)"; fi
@@ -33,12 +33,12 @@ if await debian 'guest: snap before'; then
 fi
 good debian "a Debian boots from a qcow2 with a backing file, is snapshotted, and goes on"
 like "it is Debian" "$(log debian)" '*guest: PRETTY_NAME="Debian GNU/Linux 12*'
-like "the snapshot is listed" "$(vhost vol snapshot lab/root list)" "*one*"
+like "the snapshot is listed" "$(vhost vol snapshot list lab/root)" "*one*"
 whole qcow2 "$store/pool/root" "after the snapshot"
 append="vhost.root=/dev/vda" start again state --cpus 1 --memory 256M --disk lab/root
 good again "it boots again"
 is "with what it wrote after the snapshot" "$(log again | sed -n 's/^guest: state //p')" after
-check "the snapshot is applied" vhost vol snapshot lab/root apply one
+check "the snapshot is applied" vhost vol snapshot apply lab/root one
 append="vhost.root=/dev/vda" start back state --cpus 1 --memory 256M --disk lab/root
 good back "it boots from the snapshot's state"
 is "with what it was then" "$(log back | sed -n 's/^guest: state //p')" before

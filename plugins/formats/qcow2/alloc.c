@@ -180,7 +180,7 @@ static int really_free(struct q2 *q, uint64_t c, uint64_t n)
 int q2_zeros_ahead(struct q2 *q, uint64_t c)
 {
 	uint64_t stride = q->end << q->h.bits >> 4, lo, n;
-	int r, longer;
+	int r;
 
 	if (stride > UINT64_C(16) << 20)
 		stride = UINT64_C(16) << 20;
@@ -203,7 +203,6 @@ int q2_zeros_ahead(struct q2 *q, uint64_t c)
 		pthread_mutex_unlock(&q->alloc_lock);
 		return 0;
 	}
-	longer = q2_io->bytes(q->vol) < (lo + n) << q->h.bits;
 	r = q2_io->zero(q->vol, n << q->h.bits, lo << q->h.bits);
 	pthread_mutex_lock(&q->alloc_lock);
 	q->fence = UINT64_MAX;
@@ -213,7 +212,6 @@ int q2_zeros_ahead(struct q2 *q, uint64_t c)
 		if (q->zero_lo >= q->zero_hi || q->zero_hi != lo)
 			q->zero_lo = lo;
 		q->zero_hi = lo + n;
-		q->grown |= longer;
 	}
 	pthread_mutex_unlock(&q->alloc_lock);
 	return 0;

@@ -12,9 +12,11 @@ OPT(bits, VH_OPT_INT, "refcount-bits", "Width of a cluster's count, a power of t
 OPT(lazy, VH_OPT_BOOL, "lazy-refcounts", "Counts are written when the image is closed, and made anew after a crash", NULL, 0, 0);
 OPT(raw, VH_OPT_BOOL, "data-file-raw", "The data file alone is a raw image of the disk as well; can only be turned off", NULL, 0, 0);
 OPT(data, VH_OPT_STR, "data-file", "Name of the file with the disk's data, when it was renamed", NULL, 1, Q2_MAX_NAME);
-OPT(slot, VH_OPT_INT, "keyslot", "Key slot of an encrypted image to change", NULL, 0, 7);
-OPT(new_secret, VH_OPT_SECRET, "new-secret", "Passphrase to add to an encrypted image", NULL, 0, 0);
-OPT(old_secret, VH_OPT_SECRET, "old-secret", "Passphrase to remove from an encrypted image", NULL, 0, 0);
+OPT(slot, VH_OPT_INT, "keyslot", "Key slot for the new passphrase; alone: to remove", NULL, 0, 31);
+OPT(new_secret, VH_OPT_SECRET, "new-secret", "Secret with a passphrase to add", NULL, 0, 0);
+OPT(old_secret, VH_OPT_SECRET, "old-secret", "Secret with a passphrase to remove", NULL, 0, 0);
+OPT(iter, VH_OPT_DURATION, "iter-time", "How long deriving the key from the new passphrase shall take", NULL, 1000000,
+    INT64_C(60000000000));
 const struct vh_opt *const q2_amend_options[] = {
 	&opt_compat,
 	&opt_bits,
@@ -24,6 +26,7 @@ const struct vh_opt *const q2_amend_options[] = {
 	&opt_slot,
 	&opt_new_secret,
 	&opt_old_secret,
+	&opt_iter,
 	NULL,
 };
 

@@ -93,6 +93,29 @@ static int bitmap_range(void *ctx, uint64_t off, uint64_t len)
 	return range_add(ctx, off, len, "a bitmap", 0);
 }
 
+/* Tables may be longer than the file: nothing else may be put where they would be. */
+static void reaching(struct q2_all *a, const struct odd *o)
+{
+	struct q2 *q = a->q;
+	uint64_t rt = (uint64_t)q->h.rt_clusters << q->h.bits;
+
+	for (uint64_t k = 0; k < a->nranges; k++) {
+		const struct q2_range *x = &a->range[k];
+		char text[128];
+
+		if (x->off >= a->file)
+			continue;
+		if (x->off + x->len >= a->file + q->cluster) {
+			snprintf(text, sizeof(text), "%s reaches past the end of the file", x->what);
+			tell(o, x->off, text);
+		}
+		if ((x->off + x->len - 1) >> q->h.bits >= a->clusters)
+			a->clusters = ((x->off + x->len - 1) >> q->h.bits) + 1;
+	}
+	if (q->h.rt_off < a->file && (q->h.rt_off + rt) >> q->h.bits > a->clusters)
+		a->clusters = (q->h.rt_off + rt) >> q->h.bits;
+}
+
 int q2_all_init(struct q2_all *a, struct q2 *q, void (*odd)(void *ctx, uint64_t off, const char *text), void *ctx, struct vh_err *e)
 {
 	struct odd o = {odd, ctx};
@@ -134,6 +157,7 @@ int q2_all_init(struct q2_all *a, struct q2 *q, void (*odd)(void *ctx, uint64_t 
 	if (r < 0)
 		return r == -ENOMEM ? q2_fail(e, r, "no memory for the list of tables") : r == -EUCLEAN ? r : q2_fail(e, r, "cannot read the metadata");
 	q2_l2s_sort(&a->l2s);
+	reaching(a, &o);
 	return 0;
 }
 

@@ -10,6 +10,9 @@
 static const char *const compats[] = {"v2", "v3", "0.10", "1.1", NULL};
 static const char *const compressions[] = {"zlib", "zstd", NULL};
 static const char *const encryptions[] = {"none", "aes", "luks", NULL};
+static const char *const ciphers[] = {"aes-128", "aes-192", "aes-256", NULL}, *const modes[] = {"xts", "cbc", NULL},
+			*const ivgens[] = {"plain64", "plain", "essiv", NULL}, *const iv_hashes[] = {"sha256", NULL},
+			*const hashes[] = {"sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160", NULL};
 
 #define OPT(id, type, name, doc, def, choices, min, max) \
 	static const struct vh_opt opt_##id = {sizeof(struct vh_opt), type, 0, name, doc, def, choices, min, max}
@@ -22,11 +25,13 @@ OPT(compression, VH_OPT_ENUM, "compression-type", "How compressed clusters are s
 OPT(data, VH_OPT_STR, "data-file", "Name of another file, beside the image, for the disk's data", NULL, NULL, 1, Q2_MAX_NAME);
 OPT(raw, VH_OPT_BOOL, "data-file-raw", "The data file alone is a raw image of the disk as well", "off", NULL, 0, 0);
 OPT(encrypt, VH_OPT_ENUM, "encrypt", "LUKS, or the old method, which is weak", "none", encryptions, 0, 0);
-OPT(cipher, VH_OPT_STR, "encrypt-cipher", "Cipher of LUKS: aes-128, aes-192, aes-256", NULL, NULL, 1, 32);
-OPT(mode, VH_OPT_STR, "encrypt-mode", "Mode of the cipher: xts, cbc", NULL, NULL, 1, 16);
-OPT(ivgen, VH_OPT_STR, "encrypt-ivgen", "How sectors are numbered: plain64, plain, essiv", NULL, NULL, 1, 16);
-OPT(hash, VH_OPT_STR, "encrypt-hash", "Hash that passphrases go through", NULL, NULL, 1, 32);
-OPT(iter, VH_OPT_DURATION, "encrypt-iter-time", "How long deriving a key from a passphrase shall take", "2s", NULL, 0, 0);
+OPT(cipher, VH_OPT_ENUM, "cipher-alg", "LUKS: cipher and length of its key", "aes-256", ciphers, 0, 0);
+OPT(mode, VH_OPT_ENUM, "cipher-mode", "LUKS: mode of the cipher", "xts", modes, 0, 0);
+OPT(ivgen, VH_OPT_ENUM, "ivgen-alg", "LUKS: how a sector's number becomes its IV", "plain64", ivgens, 0, 0);
+OPT(ivhash, VH_OPT_ENUM, "ivgen-hash-alg", "LUKS: hash of the IV generator essiv", "sha256", iv_hashes, 0, 0);
+OPT(hash, VH_OPT_ENUM, "hash-alg", "LUKS: hash of the key derivation", "sha256", hashes, 0, 0);
+OPT(iter, VH_OPT_DURATION, "iter-time", "LUKS: how long deriving the key from the passphrase shall take", "2s", NULL, 1000000,
+    INT64_C(60000000000));
 const struct vh_opt *const q2_create_options[] = {
 	&opt_cluster,
 	&opt_compat,
@@ -41,6 +46,7 @@ const struct vh_opt *const q2_create_options[] = {
 	&opt_cipher,
 	&opt_mode,
 	&opt_ivgen,
+	&opt_ivhash,
 	&opt_hash,
 	&opt_iter,
 	NULL,
@@ -227,14 +233,15 @@ static int map_ahead(struct q2 *q, uint64_t pos, uint64_t end, int hidden, uint6
 	struct q2_entry x = {0, 0};
 
 	while (pos < end) {
-		uint64_t want = (end - pos + q->cluster - 1) >> q->h.bits, got = want, off = pos;
+		uint64_t want = (end - pos + q->cluster - 1) >> q->h.bits, got = want, off = pos, used = q->end << q->h.bits;
 		struct q2_tbl *t;
 		uint32_t index;
 		int zeros, r = 0;
 
 		if (!q->has_data)
 			r = q2_alloc_run(q, want, 0, &off, &got, &zeros);
-		if (r >= 0 && !q->has_data && off < old && !hidden)
+		/* Also what was a table that has become too small. */
+		if (r >= 0 && !q->has_data && (off < old || off < used) && !hidden)
 			r = q2_io->zero(q->vol, got << q->h.bits, off);
 		if (r >= 0)
 			r = q2_l2_get_write(q, pos, 0, &t, &index);

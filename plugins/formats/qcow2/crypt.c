@@ -26,7 +26,7 @@ struct q2_crypt {
 };
 
 const struct vh_opt q2_opt_secret = {
-	sizeof(struct vh_opt), VH_OPT_SECRET, 0, "secret", "Passphrase of an encrypted image", NULL, NULL, 0, 0};
+	sizeof(struct vh_opt), VH_OPT_SECRET, 0, "key-secret", "Secret with the passphrase of an encrypted image", NULL, NULL, 0, 0};
 
 /* The passphrase named by an option; *n 0: none is named. To be wiped. */
 static int pass_get(const struct vh_opts *o, const char *option, uint8_t *buf, size_t *n, struct vh_err *e)
@@ -126,10 +126,10 @@ static int luks_key(struct q2 *q, const uint8_t *pass, size_t n, struct vh_err *
 
 static struct luks_spec spec(const struct vh_opts *o)
 {
-	return (struct luks_spec){.version = 1, .cipher = vh_opt_str(o, "encrypt-cipher", NULL), .mode = vh_opt_str(o, "encrypt-mode", NULL),
-				  .ivgen = vh_opt_str(o, "encrypt-ivgen", NULL), .hash = vh_opt_str(o, "encrypt-hash", NULL),
-				  .ivgen_hash = vh_opt_str(o, "encrypt-ivgen", "") [0] == 'e' ? "sha256" : NULL,
-				  .iter_ms = (uint32_t)(vh_opt_num(o, "encrypt-iter-time", 0) / 1000000)};
+	return (struct luks_spec){.version = 1, .cipher = vh_opt_str(o, "cipher-alg", NULL), .mode = vh_opt_str(o, "cipher-mode", NULL),
+				  .ivgen = vh_opt_str(o, "ivgen-alg", NULL), .hash = vh_opt_str(o, "hash-alg", NULL),
+				  .ivgen_hash = vh_opt_str(o, "ivgen-hash-alg", NULL),
+				  .iter_ms = (uint32_t)(vh_opt_num(o, "iter-time", 0) / 1000000)};
 }
 
 static int luks_make(struct q2 *q, const struct vh_opts *o, const uint8_t *pass, size_t n, struct vh_err *e)
@@ -193,8 +193,8 @@ void q2_crypt_describe(struct q2 *q, vh_describe_fn *fn, void *ctx)
 
 int q2_crypt_amend(struct q2 *q, const struct vh_opts *o, struct vh_err *e)
 {
-	uint8_t old[MAX_PASS], fresh[MAX_PASS], now[MAX_PASS];
-	size_t old_n = 0, fresh_n = 0, now_n = 0;
+	uint8_t old[MAX_PASS], fresh[MAX_PASS];
+	size_t old_n = 0, fresh_n = 0;
 	int slot = (int)vh_opt_num(o, "keyslot", -1), r;
 
 	if (!vh_opt_get(o, "new-secret") && !vh_opt_get(o, "old-secret") && slot < 0)
@@ -204,17 +204,14 @@ int q2_crypt_amend(struct q2 *q, const struct vh_opts *o, struct vh_err *e)
 	r = pass_get(o, "new-secret", fresh, &fresh_n, e);
 	if (r >= 0)
 		r = pass_get(o, "old-secret", old, &old_n, e);
-	if (r >= 0 && fresh_n)
-		r = pass_must(o, "secret", now, &now_n, e);
-	if (r >= 0 && fresh_n)
-		r = luks_slot_add(q->crypt->luks, slot, 0, now, now_n, fresh, fresh_n, e);
+	if (r >= 0 && fresh_n) /* the key is known since the image was opened */
+		r = luks_slot_add(q->crypt->luks, slot, (uint32_t)(vh_opt_num(o, "iter-time", 0) / 1000000), NULL, 0, fresh, fresh_n, e);
 	if (r >= 0 && old_n)
 		r = luks_slot_remove_by(q->crypt->luks, old, old_n, e);
 	else if (r >= 0 && slot >= 0 && !fresh_n)
 		r = luks_slot_remove(q->crypt->luks, slot, 0, e);
 	explicit_bzero(old, sizeof(old));
 	explicit_bzero(fresh, sizeof(fresh));
-	explicit_bzero(now, sizeof(now));
 	return r < 0 ? r : 0;
 }
 #else
@@ -253,7 +250,7 @@ int q2_crypt_open(struct q2 *q, const struct vh_opts *o, struct vh_err *e)
 	if (q->flags & VH_OPEN_REPAIR)
 		return 0;
 	if (r >= 0)
-		r = pass_must(o, "secret", pass, &n, e);
+		r = pass_must(o, "key-secret", pass, &n, e);
 	if (r < 0)
 		return r;
 	if (q->h.crypt == Q2_CRYPT_AES)
@@ -280,7 +277,7 @@ int q2_crypt_create(struct q2 *q, const struct vh_opts *o, struct vh_err *e)
 	uint32_t method = (uint32_t)vh_opt_num(o, "encrypt", Q2_CRYPT_NONE);
 	uint8_t pass[MAX_PASS];
 	size_t n;
-	int r = pass_must(o, "secret", pass, &n, e);
+	int r = pass_must(o, "key-secret", pass, &n, e);
 
 	if (r < 0)
 		return r;

@@ -195,7 +195,7 @@ static int prepare(struct q2 *q)
 	if (any < 0)
 		return any;
 	/* With lazy counts the dirty bit stands for them: they are made anew after a crash. */
-	if (!(__atomic_load_n(&q->h.incompat, __ATOMIC_RELAXED) & Q2_INCOMPAT_DIRTY))
+	if (!(q->h.compat & Q2_COMPAT_LAZY) || !(__atomic_load_n(&q->h.incompat, __ATOMIC_RELAXED) & Q2_INCOMPAT_DIRTY))
 		r = write_counts(q);
 	q->barrier_seq = q->write_seq;
 	return r < 0 ? r : any;

@@ -229,7 +229,8 @@ struct q2 {
 	uint64_t end;               /* clusters: the last one in use + 1 */
 	uint64_t zero_lo, zero_hi;  /* clusters at the end that are known to read as zeros, as nobody has had them */
 	uint64_t fence;             /* clusters from here on are being made zeros; UINT64_MAX: none */
-	int no_zeros, grown;        /* zeros cannot be made ahead; they were, so that the file is longer than it need be */
+	int no_zeros;               /* zeros cannot be made ahead */
+	uint64_t opened_bytes;      /* of the file when it was opened: it is cut back to this, or to its last cluster */
 	uint8_t *full;              /* bit per table of refcounts: nothing free in it */
 	struct q2_set meta;
 	struct q2_runs freed, unlinking, unlinked, late; /* see flush.c; late: timed out, until close */

@@ -289,7 +289,7 @@ int q2_resize(void *img, uint64_t bytes, struct vh_job *j, struct vh_err *e)
 		q->failed = 1; /* which size a reader will find is not known */
 		return r;
 	}
-	q->backing_bytes = q2_min(q->backing_bytes, bytes);
+	q->backing_bytes = q2_min(q->backing_all, bytes); /* what is new has entries that hide it */
 	if (q->has_data && bytes < old)
 		q2_io->resize(q->data, bytes);
 	return 0;

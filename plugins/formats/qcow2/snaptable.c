@@ -130,6 +130,8 @@ int q2_snaps_load(struct q2 *q, struct vh_err *e)
 	}
 	free(r.buf);
 	q->snaps_bytes = r.at;
+	if (x >= 0 && r.off + r.at > q2_up(file, 8))
+		x = -EFBIG;
 	if (x >= 0)
 		return 0;
 	q2_snaps_free(q);

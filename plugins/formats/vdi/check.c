@@ -153,11 +153,11 @@ static void check_slots(struct vdi *v, struct check *c, int *leaks)
 	}
 }
 
-static int check_count(struct vdi *v, struct check *c)
+static int check_count(struct check *c, int wrong)
 {
-	int high = v->count_wrong > 0;
+	int high = wrong > 0;
 
-	if (!v->count_wrong)
+	if (!wrong)
 		return 0;
 	say(c, high ? VH_CHECK_LEAK : VH_CHECK_CORRUPT, 388,
 	    high ? "the header's count of blocks in the file is too high" : "the header's count of blocks in the file is too low");
@@ -184,7 +184,7 @@ int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_
 {
 	struct vdi *v = img;
 	struct check c = {fn, ctx, !!(repair & VH_CHECK_LEAK), !!(repair & VH_CHECK_CORRUPT), {0}};
-	int bad = 0, leaks = 0, count, r = 0;
+	int bad = 0, leaks = 0, wrong = v->count_wrong, count, r = 0; /* any flush puts the count right */
 
 	if (repair && v->read_only)
 		return vdi_fail(e, -EROFS, "the image is open read-only");
@@ -201,7 +201,7 @@ int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_
 	if (r < 0)
 		return r;
 	check_slots(v, &c, &leaks);
-	count = check_count(v, &c);
+	count = check_count(&c, wrong);
 	if (!c.leaks && !c.damage) {
 		say_rest(&c);
 		return 0;
@@ -209,10 +209,8 @@ int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_
 	if (c.damage)
 		v->damaged = 0; /* the map is good again: it may be written */
 	r = vdi_sync(v, e);
-	if (r >= 0 && count) {
+	if (r >= 0 && count)
 		say(&c, VH_CHECK_FIXED, 388, "it is right");
-		v->count_wrong = 0;
-	}
 	if (r >= 0 && c.leaks)
 		r = tidy(v, &c, j, e);
 	say_rest(&c);

@@ -112,6 +112,7 @@ static int phase_copy(struct vdi *v)
 			pthread_mutex_unlock(&v->lock);
 			return r;
 		}
+		v->count_wrong = 0;
 	}
 	return more;
 }
@@ -145,7 +146,7 @@ int vdi_flush(void *img, uint32_t phase)
 	int r;
 
 	if (v->read_only || v->damaged)
-		return 0;
+		return v->ndirty ? -EIO : 0;
 	pthread_mutex_lock(&v->io);
 	r = phase ? phase_write(v) : phase_copy(v);
 	pthread_mutex_unlock(&v->io);
@@ -177,5 +178,7 @@ int vdi_header_update(struct vdi *v, struct vdi_header *h)
 		r = vdi_meta->flush(v->volume);
 	if (r >= 0)
 		v->h = *h;
+	else
+		v->damaged = 1;
 	return r < 0 ? r : 0;
 }

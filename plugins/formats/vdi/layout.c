@@ -58,7 +58,7 @@ void vdi_arrays_free(struct vdi *v)
 	array_free(v->dirty);
 }
 
-int vdi_arrays(struct vdi *v, uint32_t blocks, struct vh_err *e)
+int vdi_arrays(const struct vdi *v, uint32_t blocks, struct vdi *out, struct vh_err *e)
 {
 	uint64_t old = v->map ? v->h.blocks : 0, n = blocks > old ? blocks : old, slots = n + VDI_SPARE;
 	uint64_t old_slots = v->map ? old + VDI_SPARE : 0;
@@ -70,13 +70,17 @@ int vdi_arrays(struct vdi *v, uint32_t blocks, struct vh_err *e)
 		vdi_arrays_free(&t);
 		return vdi_fail(e, -ENOMEM, "no memory for a block map of %u entries", blocks);
 	}
-	vdi_arrays_free(v);
-	v->map = t.map;
-	v->pend = t.pend;
-	v->owner = t.owner;
-	v->slot = t.slot;
-	v->dirty = t.dirty;
+	vdi_arrays_move(&t, out);
 	return 0;
+}
+
+void vdi_arrays_move(struct vdi *from, struct vdi *to)
+{
+	to->map = from->map;
+	to->pend = from->pend;
+	to->owner = from->owner;
+	to->slot = from->slot;
+	to->dirty = from->dirty;
 }
 
 int vdi_copy_slots(struct vdi *v, const uint32_t *from, const uint32_t *to, uint32_t n, struct vh_job *j, struct vh_err *e)

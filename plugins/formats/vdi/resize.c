@@ -58,9 +58,9 @@ static int map_put(struct vdi *v, const uint32_t *map, uint32_t first, uint32_t 
 }
 
 /* New blocks of a static image: slots at the end, which read as zeros. */
-static int extend(struct vdi *v, const struct vdi_header *h, uint32_t end, struct vh_err *e)
+static int extend(struct vdi *v, const struct vdi_header *h, uint32_t first, uint32_t end, struct vh_err *e)
 {
-	uint64_t from = h->data_off + (uint64_t)(v->end) * v->stride, to = h->data_off + end * v->stride;
+	uint64_t from = h->data_off + first * v->stride, to = h->data_off + end * v->stride;
 	uint64_t have = vdi_meta->bytes(v->volume);
 	int r = have < to ? vdi_meta->resize(v->volume, to) : 0;
 
@@ -93,8 +93,9 @@ static uint32_t blocks_of(const struct vdi *v)
 
 static int grow(struct vdi *v, uint64_t bytes, uint32_t blocks, struct vh_job *j, struct vh_err *e)
 {
-	uint32_t cut, old = v->h.blocks, end, first;
+	uint32_t cut, old = v->h.blocks, end;
 	struct vdi_header h;
+	struct vdi t = {0};
 	int r = clear_behind(v, e);
 
 	if (r >= 0 && v->h.type != VDI_TYPE_STATIC)
@@ -107,54 +108,52 @@ static int grow(struct vdi *v, uint64_t bytes, uint32_t blocks, struct vh_job *j
 	if (r >= 0)
 		r = vdi_make_room(v, blocks, &h.map_off, &cut, j, e);
 	if (r >= 0)
-		r = vdi_arrays(v, blocks, e);
+		r = vdi_arrays(v, blocks, &t, e);
 	if (r < 0)
 		return r;
-	/* From here on memory is as it shall be; if the header is not, nothing more is written. */
-	v->damaged = 1;
+	/* What shall be is put together beside what is, which stays true until the header has changed. */
 	h.data_off += (uint32_t)(cut * v->stride);
-	for (uint32_t b = 0; b < old; b++)
-		if (vdi_entry(v, b) < VDI_ZERO)
-			v->map[b] = ~(vdi_entry(v, b) - cut);
+	for (uint32_t b = 0; b < old && cut; b++)
+		if (~t.map[b] < VDI_ZERO)
+			t.map[b] = ~(~t.map[b] - cut);
 	if (cut) {
-		memmove(v->slot, v->slot + cut, blocks + VDI_SPARE - cut);
-		memset(v->slot + blocks + VDI_SPARE - cut, 0, cut);
-		memmove(v->owner, v->owner + cut, (blocks + VDI_SPARE - cut) * sizeof(*v->owner));
-		memset(v->pend, 0, blocks * sizeof(*v->pend)); /* after vdi_sync() none means anything */
+		memmove(t.slot, t.slot + cut, blocks + VDI_SPARE - cut);
+		memset(t.slot + blocks + VDI_SPARE - cut, 0, cut);
+		memmove(t.owner, t.owner + cut, (blocks + VDI_SPARE - cut) * sizeof(*t.owner));
+		memset(t.pend, 0, blocks * sizeof(*t.pend)); /* after vdi_sync() none means anything */
 	}
-	v->end -= v->end < cut ? v->end : cut;
-	v->hint = 0;
-	end = v->end;
+	t.end = end = v->end - (v->end < cut ? v->end : cut);
 	for (uint32_t b = old; b < blocks; b++) {
 		if (h.type == VDI_TYPE_STATIC) {
-			v->map[b] = ~end;
-			v->slot[end] = SLOT_USED;
-			v->owner[end++] = b;
+			t.map[b] = ~end;
+			t.slot[end] = SLOT_USED;
+			t.owner[end++] = b;
 		} else {
-			v->map[b] = ~((uint64_t)b * h.block < v->parent_bytes ? VDI_ZERO : VDI_FREE);
+			t.map[b] = ~((uint64_t)b * h.block < v->parent_bytes ? VDI_ZERO : VDI_FREE);
 		}
 	}
-	first = h.map_off == v->h.map_off ? old : 0;
-	if (end > v->end)
-		r = extend(v, &h, end, e);
-	v->end = end;
-	if (r >= 0) {
-		r = map_put(v, v->map, first, blocks, h.map_off);
-		if (r >= 0)
-			r = vdi_meta->flush(v->volume);
-		h.bytes = bytes;
-		h.blocks = blocks;
-		h.allocated = end;
-		if (r >= 0)
-			r = vdi_header_update(v, &h);
-		if (r < 0)
-			vdi_fail(e, r, "cannot write the new block map");
-	}
+	if (end > t.end)
+		r = extend(v, &h, t.end, end, e);
 	if (r >= 0)
-		v->damaged = 0;
-	else
-		vdi_hint(e, "open the image again: it is as it was, or as it should be");
-	return r < 0 ? r : 0;
+		r = map_put(v, t.map, h.map_off == v->h.map_off ? old : 0, blocks, h.map_off);
+	if (r >= 0)
+		r = vdi_meta->flush(v->volume);
+	h.bytes = bytes;
+	h.blocks = blocks;
+	h.allocated = end;
+	if (r >= 0)
+		r = vdi_header_update(v, &h);
+	if (r < 0) {
+		vdi_arrays_free(&t);
+		if (v->damaged)
+			vdi_hint(e, "open the image again: it has the old size or the new one");
+		return vdi_fail(e, r, "cannot write the new block map");
+	}
+	vdi_arrays_free(v);
+	vdi_arrays_move(&t, v);
+	v->end = end;
+	v->hint = 0;
+	return 0;
 }
 
 static int shrink(struct vdi *v, uint64_t bytes, uint32_t blocks, struct vh_job *j, struct vh_err *e)

@@ -161,7 +161,7 @@ static int vdi_open(const struct vh_open *o, void **img, struct vh_err *e)
 	}
 	r = parent_open(v, o, e);
 	if (r >= 0)
-		r = vdi_arrays(v, v->h.blocks, e);
+		r = vdi_arrays(v, v->h.blocks, v, e);
 	if (r >= 0)
 		r = scan(v, e);
 	if (r < 0)

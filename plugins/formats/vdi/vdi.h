@@ -132,14 +132,18 @@ int vdi_flush(void *img, uint32_t phase);
 int vdi_stamp(struct vdi *v); /* a new modification UUID, durable; once per opening */
 /* Everything that memory knows is durable, and what was given up is FREE. Only where the image is drained. */
 int vdi_sync(struct vdi *v, struct vh_err *e);
-int vdi_header_update(struct vdi *v, struct vdi_header *h); /* writes h, flushes, and then takes it over. Drained. */
+/* Writes h, flushes, and then takes it over; drained. When it fails nobody knows what the file says: nothing is written any
+ * more. */
+int vdi_header_update(struct vdi *v, struct vdi_header *h);
 
 /* layout.c, resize.c: moving things about; the image is drained and vdi_sync() has been called. */
 int vdi_copy_slots(struct vdi *v, const uint32_t *from, const uint32_t *to, uint32_t n, struct vh_job *j, struct vh_err *e);
 int vdi_compact(struct vdi *v, uint32_t *closed, struct vh_job *j, struct vh_err *e);
 /* Finds a place for a map of so many entries beside the one that is there, and empties the first *cut slots for it. */
 int vdi_make_room(struct vdi *v, uint32_t blocks, uint32_t *map_off, uint32_t *cut, struct vh_job *j, struct vh_err *e);
-int vdi_arrays(struct vdi *v, uint32_t blocks, struct vh_err *e); /* room for so many blocks and slots, what is known kept */
+/* Arrays for so many blocks, filled with what v's have, if it has any: into *out, whose own are not freed. */
+int vdi_arrays(const struct vdi *v, uint32_t blocks, struct vdi *out, struct vh_err *e);
+void vdi_arrays_move(struct vdi *from, struct vdi *to);
 void vdi_arrays_free(struct vdi *v);
 int vdi_cancelled(struct vh_job *j);
 void vdi_truncate(struct vdi *v);

@@ -227,6 +227,8 @@ static void raw_auto(void) { run("raw", BLK_ENGINE_AUTO, 1); }
 static void toy_auto(void) { run("toy-format", BLK_ENGINE_AUTO, 1); }
 static void toy_threads(void) { run("toy-format", BLK_ENGINE_THREADS, 0); }
 static void toy_uring(void) { run("toy-format", BLK_ENGINE_URING, 0); }
+static void vdi_auto(void) { run("vdi", BLK_ENGINE_AUTO, 1); }
+static void vdi_threads(void) { run("vdi", BLK_ENGINE_THREADS, 0); }
 
 int main(int argc, char **argv)
 {
@@ -235,5 +237,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/fmt/real/toy-direct", toy_auto);
 	g_test_add_func("/fmt/real/toy-threads", toy_threads);
 	g_test_add_func("/fmt/real/toy-uring", toy_uring);
+	g_test_add_func("/fmt/real/vdi-direct", vdi_auto);
+	g_test_add_func("/fmt/real/vdi-threads", vdi_threads);
 	return g_test_run();
 }

@@ -269,6 +269,146 @@ static void on_a_chain(gconstpointer data)
 	blk_vol_put(top);
 }
 
+/* Larger and smaller by turns: what is cut off is gone, what is new is zeros, whatever lies below. */
+struct sizes { const char *name, *create; uint64_t base; int snapshot, odd; };
+static const struct sizes sizes[] = {
+	{"plain", "cluster_size=64k", 0, 0, 1},
+	{"512", "cluster_size=512", 0, 0, 1},
+	{"v2", "compat=v2", 0, 0, 1},
+	{"extended", "extended_l2=on,cluster_size=16k", 0, 0, 1},
+	{"lazy", "lazy_refcounts=on", 0, 0, 1},
+	{"snapshot", "cluster_size=64k", 0, 1, 1},
+	{"snapshot-extended", "extended_l2=on", 0, 1, 1},
+	{"data-file", "data_file=t.data", 0, 0, 1},
+	{"data-file-raw", "data_file=t.data,data_file_raw=on", 0, 0, 1},
+	{"backing", "cluster_size=64k", 4 * DISK, 0, 0},
+	{"backing-v2", "compat=v2", 4 * DISK, 0, 0},
+	{"backing-extended", "extended_l2=on", 4 * DISK, 0, 0},
+	{"backing-512", "cluster_size=512", 4 * DISK, 0, 0},
+};
+
+static void resizing(gconstpointer data)
+{
+	const struct sizes *z = data;
+	struct blk_vol *v, *base = NULL, *file = NULL;
+	struct fmt_image *i;
+	gsize n, n2;
+	g_autofree uint8_t *model = NULL, *seen = NULL;
+	ERR_AUTO(e);
+
+	seed = (uint64_t)g_test_rand_int() | 1;
+	if (z->base) {
+		run("rm -f base && qemu-img create -q -f raw base %" G_GUINT64_FORMAT " && qemu-io -f raw -c 'write -P 88 0 %" G_GUINT64_FORMAT
+		    "' base", z->base, z->base);
+		base = load("base");
+		rig_register("base", base);
+	}
+	run("rm -f t.data && qemu-img create -q -f qcow2 %s -o %s t.qcow2 %" G_GUINT64_FORMAT, z->base ? "-b base -F raw" : "", z->create, DISK);
+	run("qemu-io -f qcow2 %s t.qcow2", patterns);
+	if (z->snapshot)
+		run("qemu-img snapshot -c one t.qcow2");
+	model = raw_of("t.qcow2", &n);
+	v = load("t.qcow2");
+	if (strstr(z->create, "data_file=")) {
+		file = load("t.data");
+		rig_register("t.data", file);
+	}
+	i = rig_open(v, "qcow2", 0, FMT_REPORT);
+	for (int k = 0; k < 12; k++) {
+		uint64_t to = 65536 * (1 + rig_rnd(&seed) % (2 * DISK / 65536));
+
+		if (z->odd && rig_rnd(&seed) % 2)
+			to += 512 * (rig_rnd(&seed) % 128);
+		if (fmt_resize(i, to, &e) < 0)
+			g_error("%s: resize to %" G_GUINT64_FORMAT ": %s", z->name, to, e.cause);
+		model = g_realloc(model, to);
+		if (to > n)
+			memset(model + n, 0, to - n);
+		n = to;
+		reads_as(i, model, n, z->name, "resized");
+		scribble(i, model, n, 6);
+		if (rig_rnd(&seed) % 3 == 0) {
+			fmt_close(i);
+			i = rig_open(v, "qcow2", 0, FMT_REPORT);
+			reads_as(i, model, n, z->name, "opened again");
+		}
+	}
+	fmt_close(i);
+	store(v, "t.qcow2");
+	if (file)
+		store(file, "t.data");
+	run("qemu-img check -q -f qcow2 t.qcow2");
+	seen = raw_of("t.qcow2", &n2);
+	g_assert_cmpuint(n, ==, n2);
+	same(seen, model, n, z->name, "as QEMU reads it");
+	if (z->snapshot) { /* it has what it had, as far as it was not made after */
+		run("qemu-img snapshot -a one t.qcow2 && qemu-img check -q -f qcow2 t.qcow2");
+	}
+	rig_forget();
+	blk_vol_put(v);
+	if (base)
+		blk_vol_put(base);
+	if (file)
+		blk_vol_put(file);
+}
+
+/* Images that are made here, as QEMU sees them. */
+static const struct made { const char *name, *o[4]; int64_t v[4]; uint32_t prealloc; const char *expect; } mades[] = {
+	{"plain", {NULL}, {0}, 0, "compat: 1.1"},
+	{"v2", {"compat"}, {0}, 0, "compat: 0.10"},
+	{"512", {"cluster-size"}, {512}, 0, "cluster_size: 512"},
+	{"2m", {"cluster-size"}, {2 << 20}, 0, "cluster_size: 2097152"},
+	{"refcount-1", {"refcount-bits", "cluster-size"}, {1, 4096}, 0, "refcount bits: 1"},
+	{"refcount-64", {"refcount-bits", "cluster-size"}, {64, 512}, 0, "refcount bits: 64"},
+	{"extended", {"extended-l2"}, {1}, 0, "extended l2: true"},
+	{"lazy", {"lazy-refcounts"}, {1}, 0, "lazy refcounts: true"},
+	{"zstd", {"compression-type"}, {1}, 0, "compression type: zstd"},
+	{"metadata", {NULL}, {0}, VH_PREALLOC_METADATA, "compat: 1.1"},
+	{"metadata-512", {"cluster-size", "refcount-bits"}, {512, 64}, VH_PREALLOC_METADATA, "cluster_size: 512"},
+	{"metadata-extended", {"extended-l2"}, {1}, VH_PREALLOC_METADATA, "extended l2: true"},
+	{"metadata-v2", {"compat"}, {0}, VH_PREALLOC_METADATA, "compat: 0.10"},
+};
+
+static void made_here(gconstpointer data)
+{
+	const struct made *k = data;
+	struct vh_val v[4], *p[4];
+	struct vh_opts o = {sizeof(o), 0, (const struct vh_val *const *)p};
+	struct blk_vol *vol = fake_vol_new("made", 0, CAPS);
+	struct vh_meta *m = fmt_meta_new(vol, 0);
+	struct vh_create c = {.size = sizeof(c), .bytes = DISK, .volumes = &m, .n = 1, .opts = &o, .prealloc = k->prealloc};
+	const struct vh_format_ops *ops;
+	g_autofree char *info = NULL, *path = path_of("info");
+	g_autofree uint8_t *model = NULL;
+	struct fmt_image *i;
+	gsize n;
+	ERR_AUTO(e);
+
+	seed = (uint64_t)g_test_rand_int() | 1;
+	fake_vol_sync(vol, 1);
+	for (; o.n < 4 && k->o[o.n]; o.n++) {
+		v[o.n] = (struct vh_val){.size = sizeof(*v), .name = k->o[o.n], .num = k->v[o.n]};
+		p[o.n] = &v[o.n];
+	}
+	if (plug_format("qcow2", &ops, &e) < 0 || ops->create(&c, NULL, &e) < 0)
+		g_error("create: %s", e.cause);
+	fmt_meta_free(m);
+	store(vol, "made");
+	run("qemu-img check -q -f qcow2 made && qemu-img info -f qcow2 made > info");
+	g_assert_true(g_file_get_contents(path, &info, NULL, NULL));
+	if (!strstr(info, k->expect))
+		g_error("qemu-img says:\n%s\nand not %s", info, k->expect);
+	model = raw_of("made", &n);
+	g_assert_cmpuint(n, ==, DISK);
+	for (uint64_t b = 0; b < n; b++)
+		g_assert_true(!model[b]);
+	i = rig_open(vol, "qcow2", 0, FMT_REPORT);
+	reads_as(i, model, n, k->name, "new");
+	fmt_close(i);
+	blk_vol_put(vol);
+	both_ways("made", NULL, k->name);
+}
+
 int main(int argc, char **argv)
 {
 	g_autoptr(GError) e = NULL;
@@ -294,6 +434,16 @@ int main(int argc, char **argv)
 		g_autofree char *name = g_strdup_printf("/qcow2/qemu/chain-%s", chains[k].name);
 
 		g_test_add_data_func(name, &chains[k], on_a_chain);
+	}
+	for (unsigned k = 0; k < G_N_ELEMENTS(sizes); k++) {
+		g_autofree char *name = g_strdup_printf("/qcow2/qemu/resize-%s", sizes[k].name);
+
+		g_test_add_data_func(name, &sizes[k], resizing);
+	}
+	for (unsigned k = 0; k < G_N_ELEMENTS(mades); k++) {
+		g_autofree char *name = g_strdup_printf("/qcow2/qemu/made-%s", mades[k].name);
+
+		g_test_add_data_func(name, &mades[k], made_here);
 	}
 	r = g_test_run();
 	run("rm -rf '%s'", dir);

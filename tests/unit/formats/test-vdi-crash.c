@@ -70,7 +70,7 @@ static void choose(struct op *o, uint64_t *s)
 static void load(struct blk_vol *v, struct rig_queue *rq, uint64_t *s)
 {
 	uint8_t *buf = g_malloc(DISK);
-	struct rig_async a[3];
+	struct rig_async a[8];
 	unsigned pending = 0;
 
 	for (nops = 0; nops < OPS; nops++) {
@@ -93,7 +93,7 @@ static void load(struct blk_vol *v, struct rig_queue *rq, uint64_t *s)
 		o->submitted = fake_vol_time(v);
 		rig_start(&a[pending++], rq, o->op, o->op == VH_ZERO ? VH_REQ_MAY_UNMAP : 0,
 			  o->op == VH_WRITE ? buf + o->c * CELL : NULL, (uint64_t)o->n * CELL, (uint64_t)o->c * CELL);
-		if (pending < 3 && rig_rnd(s) % 2 && nops + 1 < OPS)
+		if (pending < 8 && rig_rnd(s) % 6 && nops + 1 < OPS)
 			continue;
 		for (unsigned k = 0; k < pending; k++)
 			g_assert_cmpint(rig_wait(&a[k]), ==, 0);
