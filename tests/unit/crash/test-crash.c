@@ -257,10 +257,13 @@ static void oracle(void)
 
 int main(int argc, char **argv)
 {
+	g_autofree char *path = NULL;
+
 	g_test_init(&argc, &argv, NULL);
 	if (argc > 2 && !strcmp(argv[1], "-b")) {
 		broken = argv[2];
-		g_test_add_func(g_strdup_printf("/crash/found/%s", argc > 3 ? argv[3] : "it"), found);
+		path = g_strdup_printf("/crash/found/%s", argc > 3 ? argv[3] : "it");
+		g_test_add_func(path, found);
 	} else if (argc > 2 && !strcmp(argv[1], "-a")) {
 		broken = argv[2];
 		g_test_add_func("/crash/again", again);
