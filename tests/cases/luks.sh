@@ -106,6 +106,15 @@ else
 	check "of LUKS2 too" cryptsetup open --test-passphrase --key-file one.raw sector-size=4096.luks2
 	rm -f c.luks; truncate -s 8M c.luks
 	check "cryptsetup makes a header" cryptsetup luksFormat -q --type luks1 --pbkdf-force-iterations 1000 --key-file one.raw c.luks
+	rm -f h.luks h.data; truncate -s 8M h.data
+	run cryptsetup luksFormat -q --type luks1 --pbkdf-force-iterations 1000 --key-file one.raw --header h.luks h.data
+	if [ "$rc" = 0 ]; then
+		truncate -s 8M h.luks
+		status 1 "a header whose data is elsewhere is refused" vhost img convert h.luks no -f luks --source.key-secret=disk
+		like "by name" "$err" "*stands alone*"
+	else
+		skip "a header whose data is elsewhere" "cryptsetup does not make one here: ${err%%$'\n'*}"
+	fi
 	check "whose image we open" vhost img info c.luks -f luks --backing-chain --format.key-secret=disk
 	# Its userspace encryption writes data: a real peer for sectors of 4096 bytes.
 	for o in "--sector-size 4096" "--cipher aes-cbc-essiv:sha256 --key-size 256 --sector-size 512"; do
@@ -172,7 +181,7 @@ else
 	if [ -n "$(find "$BUILDDIR/plugins/formats/qcow2" -name qcow2.so 2>/dev/null)" ]; then
 		for o in luks aes; do
 			rm -f e.qcow2 q.qcow2 got
-			check "qcow2 with $o is made" vhost img convert plain e.qcow2 -f raw -O qcow2 -o "encrypt=$o,secret=disk,encrypt-iter-time=10ms"
+			check "qcow2 with $o is made" vhost img convert plain e.qcow2 -f raw -O qcow2 -o "encrypt=$o,key-secret=disk,iter-time=10ms"
 			check "QEMU reads it" is_same driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=s
 			[ $o = aes ] || iter=,encrypt.iter-time=10
 			run qemu convert -f raw -O qcow2 --object "$obj" -o "encrypt.format=$o,encrypt.key-secret=s${iter:-}" plain q.qcow2
@@ -181,7 +190,7 @@ else
 				skip "QEMU's qcow2 with $o" "qemu-img: ${err%%$'\n'*}"
 				continue
 			fi
-			run vhost img convert q.qcow2 got -f qcow2 --source.secret=disk
+			run vhost img convert q.qcow2 got -f qcow2 --source.key-secret=disk
 			[ "$rc" = 0 ] && same got
 			result $? "QEMU's qcow2 with $o is read"
 		done

@@ -412,7 +412,7 @@ static int affordable(struct luks *l, int slot, uint64_t *cost, uint64_t most)
 		c = (uint64_t)p.iterations * p.max_memory_kb;
 		all = p.max_memory_kb > LUKS_MAX_MEMORY ? 0 : LUKS_MAX_ARGON;
 	}
-	if (c > all || *cost + c / (all / 1024) > most * 1024)
+	if (!all || c > all || *cost + c / (all / 1024) > most * 1024)
 		return 0;
 	*cost += c / (all / 1024);
 	return 1;

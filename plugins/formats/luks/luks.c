@@ -91,6 +91,10 @@ static int size_up(struct image *i, struct vh_err *e)
 	const struct luks_info *n = luks_get_info(i->luks);
 	uint64_t all = i->ops->bytes(i->volume);
 
+	if (n->payload < 4096) {
+		vh_host_ptr->remedy(e, "put header and data into one file, as cryptsetup makes them without --header");
+		return vh_host_ptr->err(e, -EOPNOTSUPP, "the LUKS header stands alone: its data is somewhere else");
+	}
 	if (n->payload > all || n->payload_bytes > all - n->payload || n->payload % n->sector)
 		return vh_host_ptr->err(e, -EINVAL, "the volume of %" PRIu64 " bytes ends before its data, which begin at %" PRIu64, all,
 					n->payload);
