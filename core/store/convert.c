@@ -454,7 +454,8 @@ static int setup(struct cv *cv, struct vh_err *e)
 		cv->free = p;
 	}
 	cv->nfree = cv->npieces;
-	return worker_pool_new("convert-cpu", (unsigned)MAX(cpus, 1) + 1, &cv->pool, e);
+	/* One waits for the disk while another one computes. */
+	return worker_pool_new("convert-cpu", (unsigned)MAX(cpus, 1) * 2, &cv->pool, e);
 }
 
 static void teardown(struct cv *cv)
