@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <glib/gstdio.h>
 #include "crash/crash-i.h"
+#include "util/log.h"
 
 static const char *format, *broken;
 static struct kv options[16];
@@ -260,6 +261,8 @@ int main(int argc, char **argv)
 	g_autofree char *path = NULL;
 
 	g_test_init(&argc, &argv, NULL);
+	if (!g_getenv("VHOST_LOG"))
+		log_configure("error"); /* thousands of images that were not closed cleanly */
 	if (argc > 2 && !strcmp(argv[1], "-b")) {
 		broken = argv[2];
 		path = g_strdup_printf("/crash/found/%s", argc > 3 ? argv[3] : "it");
