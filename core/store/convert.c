@@ -53,7 +53,7 @@ void cv_differs(struct cv *cv, uint64_t at)
 {
 	pthread_mutex_lock(&cv->lock);
 	cv->c->mismatch = MIN(cv->c->mismatch, at);
-	cv->stop = 1;
+	__atomic_store_n(&cv->stop, 1, __ATOMIC_RELAXED);
 	pthread_cond_broadcast(&cv->cond);
 	pthread_mutex_unlock(&cv->lock);
 }
@@ -71,11 +71,12 @@ static void write_out(struct work *w)
 
 void cv_account(struct cv *cv, uint64_t *counter, uint64_t n)
 {
+	uint64_t done;
 	int start = 0;
 
 	pthread_mutex_lock(&cv->lock);
 	*counter += n;
-	cv->done += n;
+	done = cv->done += n;
 	if (counter == &cv->c->written && cv->c->dst) {
 		cv->unwritten += n;
 		start = cv->unwritten >= WRITE_OUT && !cv->writing_out;
@@ -87,7 +88,7 @@ void cv_account(struct cv *cv, uint64_t *counter, uint64_t n)
 	pthread_mutex_unlock(&cv->lock);
 	if (start)
 		worker_submit(cv->pool, &cv->write_out);
-	job_progress(cv->job, (int64_t)cv->done < 0 ? 0 : cv->done, cv->c->bytes);
+	job_progress(cv->job, (int64_t)done < 0 ? 0 : done, cv->c->bytes);
 }
 
 void piece_end(struct piece *p)
@@ -556,7 +557,7 @@ int convert_run(struct convert *c, struct vh_job *j, struct vh_err *e)
 			walk_pipe(cv);
 		if (ret < 0)
 			cv_fail_err(cv, &cv->walk_err);
-		if (!cv_failed(cv) && !cv->stop)
+		if (!cv_failed(cv) && !__atomic_load_n(&cv->stop, __ATOMIC_RELAXED))
 			data_out(cv);
 		wait_all(cv);
 		order_finish(cv);
