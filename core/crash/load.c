@@ -440,7 +440,7 @@ static int measure_unit(struct round *r, struct vh_err *e)
 	fmt_layer_get(image, 0, &info);
 	r->unit = MAX(info.unit / CRASH_SECTOR, 8);
 	fmt_close(image);
-	return 0;
+	return info.caps & VH_FMT_WRITE_ONCE ? err_set(e, -EOPNOTSUPP, "images of this kind are filled once and not written to") : 0;
 }
 
 static int run(struct load *l, struct vh_err *e)
