@@ -433,7 +433,7 @@ static int measure_unit(struct round *r, struct vh_err *e)
 {
 	struct fmt_layer_info info;
 	struct fmt_image *image;
-	int ret = round_open(r, 1, &image, e);
+	int ret = round_open(r, 0, &image, e);
 
 	if (ret)
 		return ret;
