@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 /* vhost img convert, vhost img dd, vhost vol convert: copying disks into new images, into existing ones, from and to pipes. */
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -190,6 +191,9 @@ static int old_target(struct job_spec *s, struct vh_err *e)
 	char recorded[32] = "";
 	int ret;
 
+	for (unsigned k = 0; k < s->create.n; k++) /* there is nothing to make: the format's options are for opening */
+		if (g_str_has_prefix(s->create.v[k].key, "format."))
+			kvs_add(&s->open, s->create.v[k].key + 7, s->create.v[k].value);
 	/* The default of --format is for new ones. */
 	ret = store_format_get(s->to.pool, s->to.name, recorded, e);
 	is.format = recorded[0] ? NULL : vh_opt_str(o, "format", NULL);
@@ -304,6 +308,9 @@ static int copy(struct cmd_ctx *c, int dd, struct vh_err *e)
 
 	if (ret)
 		return ret;
+	/* Codecs take and give back a few hundred KiB for every unit: not to the kernel and back, page by page, each time. */
+	mallopt(M_MMAP_THRESHOLD, 8 << 20);
+	mallopt(M_TRIM_THRESHOLD, 16 << 20);
 	s.allow = store_allow(o);
 	s.holder = g_strdup_printf("pid %d vhost %s %s", (int)getpid(), c->cmd->noun, c->cmd->verb);
 	s.v.grain = sparse < 0 ? 0 : sparse ? (uint64_t)sparse : CONVERT_ALL;

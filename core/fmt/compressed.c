@@ -33,25 +33,6 @@ int64_t fmt_encode(struct fmt_image *i, const void *in, uint64_t in_len, void *o
 	return n;
 }
 
-static void forget_queue(void *ctx)
-{
-	struct fmt_queue *q = ctx;
-
-	if (q->rcache)
-		cache_clear(&q->rcache[0]);
-}
-
-/* From now on no queue remembers that something is not there. */
-static void remember_no_holes(struct fmt_image *i)
-{
-	pthread_mutex_lock(&i->lock);
-	if (!__atomic_exchange_n(&i->puts, 1, __ATOMIC_SEQ_CST))
-		for (uint32_t k = 0; k < FMT_MAX_QUEUES; k++)
-			if (i->queues[k])
-				loop_call(i->queues[k]->loop, forget_queue, i->queues[k]);
-	pthread_mutex_unlock(&i->lock);
-}
-
 int fmt_put(struct fmt_image *i, uint64_t pos, uint64_t len, const void *stored, uint64_t n, struct vh_err *e)
 {
 	struct fmt_layer *l = i->layers[0];
@@ -63,8 +44,7 @@ int fmt_put(struct fmt_image *i, uint64_t pos, uint64_t len, const void *stored,
 			       (unsigned long long)pos);
 	if (load_relaxed(&l->faulted))
 		return err_set(e, -EIO, "image %s is faulted", i->label);
-	if (!load_relaxed(&i->puts))
-		remember_no_holes(i);
+	__atomic_store_n(&i->puts, 1, __ATOMIC_SEQ_CST); /* from now on no queue remembers that something is not there */
 	pthread_mutex_lock(&i->put_lock);
 	if (l->lock_core)
 		pthread_rwlock_wrlock(&l->lock);

@@ -36,7 +36,8 @@ static void take_answer(struct req *r)
 			continue;
 		if (rd->layer == 0 && !lock_clip(q, rd->seq, klo, khi, &lo, &hi))
 			continue;
-		c = (struct cache_ext){.pos = lo, .len = hi - lo, .addr = x->addr + (lo - x->pos), .vol = x->vol, .type = x->type};
+		c = (struct cache_ext){.pos = lo, .len = hi - lo, .addr = x->addr + (lo - x->pos), .vol = x->vol, .type = x->type,
+				       .flags = x->flags & VH_EXT_CRYPT};
 		cache_put(&q->rcache[rd->layer], &c);
 	}
 }
@@ -53,6 +54,10 @@ static int find(struct req *r, struct vh_extent *out)
 			return 1;
 		}
 	}
+	if (__builtin_expect(load_relaxed(&r->q->image->puts), 0) && !r->q->forgot && !rd->layer) {
+		r->q->forgot = 1;
+		cache_clear(&r->q->rcache[0]);
+	}
 	if (!cache_find(&r->q->rcache[rd->layer], rd->pos, &c))
 		return 0;
 	count(&r->q->stats.cache_hits, 1);
@@ -62,6 +67,7 @@ static int find(struct req *r, struct vh_extent *out)
 	out->addr = c.addr;
 	out->vol = c.vol;
 	out->type = c.type;
+	out->flags = c.flags;
 	return 1;
 }
 
@@ -224,7 +230,7 @@ int reader_step(struct req *r)
 		if (x.type == VH_EXT_DATA) {
 			struct fvq *f = &q->vqs[l->vq_base + x.vol];
 
-			if (!run_add(&rd->run, f, VH_READ, 0, x.addr + off, n, &rd->v)) {
+			if (!run_add_at(&rd->run, l, x.flags, rd->pos, f, VH_READ, 0, x.addr + off, n, &rd->v)) {
 				if (!run_emit(r, &rd->run))
 					return 0;
 				continue;

@@ -13,7 +13,8 @@
 #include "store/convert.h"
 #include "util/worker.h"
 
-#define PIECE_BYTES (1u << 20)
+#define PIECE_BYTES (512u << 10) /* what lies between reading and writing stays in the cores' caches */
+#define PIECE_MAX (2u << 20)
 #define PIECE_IOS 8u
 #define MEMORY (24u << 20) /* of all pieces */
 #define SHARE_BYTES (UINT64_C(64) << 20)

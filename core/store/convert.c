@@ -401,7 +401,10 @@ static void plan(struct cv *cv)
 	if (c->dst)
 		fmt_units(c->dst, &unit, &sub);
 	cv->ordered = c->compress || (!c->dst && !c->compare);
-	cv->piece_bytes = PIECE_BYTES;
+	cv->piece_bytes = aux ? PIECE_BYTES / 2 : PIECE_BYTES;
+	/* A unit that is allocated for a part of it would be filled up, and written twice. */
+	if (c->dst && !c->compare && unit > cv->piece_bytes)
+		cv->piece_bytes = MIN(unit, PIECE_MAX);
 	if (c->compress) {
 		cv->unit = unit;
 		/* Small enough that all cores have work, large enough that passing them on costs nothing. */
@@ -451,7 +454,8 @@ static int setup(struct cv *cv, struct vh_err *e)
 		cv->free = p;
 	}
 	cv->nfree = cv->npieces;
-	return worker_pool_new("convert-cpu", (unsigned)MAX(cpus, 1) + 1, &cv->pool, e);
+	/* One waits for the disk while another one computes. */
+	return worker_pool_new("convert-cpu", (unsigned)MAX(cpus, 1) * 2, &cv->pool, e);
 }
 
 static void teardown(struct cv *cv)
@@ -512,12 +516,23 @@ static int check(struct convert *c, struct vh_err *e)
 	return ret;
 }
 
+/* What was never written to an encrypted range reads as noise, not as zeros. */
+static int is_noise(void *ctx, const struct fmt_range *r)
+{
+	return r->type == VH_EXT_DATA && r->crypt;
+}
+
 int convert_run(struct convert *c, struct vh_job *j, struct vh_err *e)
 {
 	struct cv *cv;
 	int ret = check(c, e);
 
 	c->mismatch = CONVERT_ALL;
+	if (!ret && c->dst && c->fresh && !c->compare) {
+		ret = fmt_walk(c->dst, c->dst_off, c->bytes, 0, is_noise, NULL, e);
+		if (ret > 0)
+			ret = c->fresh = 0;
+	}
 	if (!c->dst) { /* what is read or written in order shows nothing */
 		c->fresh = 1;
 		c->differs = 0;

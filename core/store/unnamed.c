@@ -77,11 +77,14 @@ int unnamed_volume(struct unnamed *u, const char *label, int direct, struct blk_
 {
 	struct file_vol *v = g_new0(struct file_vol, 1);
 	struct blk_config c = {.label = label};
+	struct stat st;
 	int ret;
 
 	v->fd = u->fd;
 	v->caps = VH_VOL_WRITE_CACHE | VH_VOL_FLUSH | VH_VOL_GROW | VH_VOL_ZERO_ON_GROW;
-	if (!fallocate(u->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, ALIGN))
+	/* Behind the end: the file may be complete, and be opened again to see whether it is good. */
+	if (!fstat(u->fd, &st) && !fallocate(u->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					     (st.st_size + ALIGN - 1) / ALIGN * ALIGN, ALIGN))
 		v->caps |= VH_VOL_DISCARD | VH_VOL_DISCARD_ZEROES | VH_VOL_ZERO;
 	if (direct) {
 		int fl = fcntl(u->fd, F_GETFL);

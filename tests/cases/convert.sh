@@ -205,6 +205,20 @@ else
 fi
 
 # Compressed, where a format does that.
+if [[ " ${formats[*]} " == *" vmdk "* ]]; then
+	head -c 9000001 full.raw >st.raw; cat /bin/* 2>/dev/null | head -c 6M >>st.raw; truncate -s %512 st.raw
+	for level in default fast; do
+		status 0 "streamOptimized, $level" vhost img convert -c --compress-level $level -f raw st.raw -O vmdk -o subformat=streamOptimized st.$level
+		status 0 "the same disk" vhost img compare -f raw st.raw st.$level
+		vhost img convert -c --compress-level $level -f raw st.raw -O vmdk -o subformat=streamOptimized - >st.pipe
+		status 0 "through a pipe" vhost img compare -f raw -F vmdk st.raw st.pipe
+		if qemu vmdk; then check "qemu-img finds no difference" qemu-img compare -f raw -F vmdk st.raw st.$level; fi
+	done
+	status 1 "not without --compress" vhost img convert -f raw st.raw -O vmdk -o subformat=streamOptimized st.plain
+	check "nothing is there" test ! -e st.plain
+else
+	skip "streamOptimized" "the plugin vmdk is not built"
+fi
 for f in qcow2; do
 	[[ " ${formats[*]} " == *" $f "* ]] || { skip "compressed $f" "the plugin $f is not built"; continue; }
 	tar cf - /usr/include 2>/dev/null | head -c 24M >text.raw; truncate -s 32M text.raw

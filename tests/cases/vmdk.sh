@@ -138,6 +138,17 @@ else
 	skip "libvmdk reads our images" "python3-libvmdk is not installed"
 fi
 
+check "convert -c makes one" vhost img convert -c "$tmp/base.raw" "$tmp/conv.vmdk" -f raw -O vmdk -o subformat=streamOptimized
+reads "converted to a stream" conv.vmdk base.raw
+qemu_reads "converted to a stream" conv.vmdk base.raw
+check "convert -c into a pipe" bash -c '"$VHOST" img convert -c "$PWD/base.raw" - -f raw -O vmdk -o subformat=streamOptimized | cat >pipe.vmdk'
+reads "a stream out of a pipe" pipe.vmdk base.raw
+qemu_reads "a stream out of a pipe" pipe.vmdk base.raw
+for s in monolithicFlat twoGbMaxExtentSparse; do
+	check "convert makes $s" vhost img convert "$tmp/conv.vmdk" "$tmp/conv-$s.vmdk" -f vmdk -O vmdk -o subformat=$s
+	qemu_reads "converted to $s" conv-$s.vmdk base.raw
+done
+
 # ---- chains ----
 rm -f c*.vmdk
 qemu-img convert -O vmdk base.raw c0.vmdk

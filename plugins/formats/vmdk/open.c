@@ -57,6 +57,26 @@ int vmdk_inspect(struct vh_meta *volume0, struct vh_ref *refs, uint32_t cap, str
 	return (int)n;
 }
 
+/* Plain extents may be parts of one file; a sparse one has its file for itself. */
+static int files_apart(struct image *im, struct vh_err *e)
+{
+	uint8_t *how = calloc(im->nvols, 1);
+	int r = how ? 0 : fail(e, -ENOMEM, "no memory for %u extents", im->nx);
+
+	for (uint32_t k = 0; k < im->nx && r >= 0; k++) {
+		const struct extent *x = &im->x[k];
+		uint8_t mine = x->kind == KIND_FLAT ? 1 : 2;
+
+		if (x->kind == KIND_ZERO)
+			continue;
+		if (how[x->vol] && (how[x->vol] | mine) != 1)
+			r = fail(e, -EINVAL, "extent file %s is named twice", im->desc.ext[k].name);
+		how[x->vol] |= mine;
+	}
+	free(how);
+	return r;
+}
+
 static int extents_make(struct image *im, enum file_kind kind, struct vh_err *e)
 {
 	uint32_t *seen, nseen = 0;
@@ -92,7 +112,7 @@ static int extents_make(struct image *im, enum file_kind kind, struct vh_err *e)
 		}
 	}
 	free(seen);
-	return 0;
+	return kind == FILE_TEXT ? files_apart(im, e) : 0;
 }
 
 static int flat_open(struct image *im, struct extent *x, struct vh_err *e)
@@ -109,22 +129,25 @@ static int flat_open(struct image *im, struct extent *x, struct vh_err *e)
 /* Whether this plugin can change the extent. */
 static int writable(struct image *im, struct extent *x, struct vh_err *e)
 {
+	int r = 0;
+
 	if (x->access != ACCESS_RW || x->kind == KIND_FLAT || x->kind == KIND_ZERO)
 		return 0;
 	if (x->compressed && x->at_end == 2 && im->nx == 1)
 		return stream_open(im, e);
-	hint(e, "open it read-only, or convert it to another subformat");
 	if (x->compressed && !im->repair)
-		return fail(e, -EROFS, "a streamOptimized image is written once, and this one is complete");
-	if (x->kind == KIND_COWD || x->kind == KIND_SESPARSE)
-		return fail(e, -EROFS, "%s extents can only be read", x->kind == KIND_COWD ? "COWD" : "seSparse");
-	if (x->grain < MIN_GRAIN)
-		return fail(e, -EROFS, "grains of %llu sectors can only be read; %u is the smallest that is written", ULL(x->grain),
-			    MIN_GRAIN);
-	if (x->first * SECTOR % im->unit)
-		return fail(e, -EROFS, "an extent begins within a grain, at byte %llu; such disks can only be read",
-			    ULL(x->first * SECTOR));
-	return 0;
+		r = fail(e, -EROFS, "a streamOptimized image is written once, and this one is complete");
+	else if (x->kind == KIND_COWD || x->kind == KIND_SESPARSE)
+		r = fail(e, -EROFS, "%s extents can only be read", x->kind == KIND_COWD ? "COWD" : "seSparse");
+	else if (x->grain < MIN_GRAIN)
+		r = fail(e, -EROFS, "grains of %llu sectors can only be read; %u is the smallest that is written", ULL(x->grain),
+			 MIN_GRAIN);
+	else if (x->first * SECTOR % im->unit)
+		r = fail(e, -EROFS, "an extent begins within a grain, at byte %llu; such disks can only be read",
+			 ULL(x->first * SECTOR));
+	if (r < 0)
+		hint(e, "open it read-only, or convert it to another subformat");
+	return r;
 }
 
 static int extents_open(struct image *im, enum file_kind kind, struct vh_err *e)

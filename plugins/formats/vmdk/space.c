@@ -287,8 +287,10 @@ int space_begin(struct extent *x, int nowait)
 	pthread_mutex_lock(&im->lock);
 	if (r < 0)
 		space_reset(x);
-	else if (!x->damaged)
+	else if (!x->damaged) {
 		x->marked = 1;
+		x->unclean = 0; /* the copies are in step */
+	}
 	x->ready = r < 0 ? 0 : 2;
 	pthread_cond_broadcast(&im->cond);
 	return r < 0 ? r : x->damaged ? -EIO : 0;

@@ -463,6 +463,8 @@ static void descriptors(void)
 		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 8193 FLAT \"there\" 0\n", "*cut short*"},
 		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 FLAT \"there\" 9007199254740991\n", "*cut short*"},
 		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 SPARSE \"there\"\n", "*not the sparse extent*"},
+		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 SPARSE \"there\"\nRW 1 SPARSE \"there\"\n", "*named twice*"},
+		{"# Disk DescriptorFile\nversion=1\nCID=1\nRW 1 FLAT \"there\" 0\nRW 1 SPARSE \"there\"\n", "*named twice*"},
 		{"no descriptor", "*neither*"},
 	};
 	struct blk_vol *there = vmdk_vol("there");
@@ -534,6 +536,7 @@ static void refs(void)
 		if (k == 3)
 			g_assert_cmpuint(r[0].bytes + r[1].bytes + r[2].bytes, ==, c.bytes);
 	}
+	c.opts = NULL;
 	c.name = "a\"b.vmdk";
 	g_assert_cmpint(vmdk_ops()->create_refs(&c, r, 8, NULL), ==, -EINVAL);
 }
