@@ -101,6 +101,17 @@ int plug_service_register(const char *iid, const void *table)
 	return 0;
 }
 
+int plug_service_replace(const char *iid, const void *table)
+{
+	for (unsigned i = 0; i < n_registered; i++) {
+		if (strcmp(registered[i].iid, iid))
+			continue;
+		registered[i].table = table;
+		return 0;
+	}
+	return plug_service_register(iid, table);
+}
+
 const void *plug_service(const char *iid)
 {
 	unsigned n = __atomic_load_n(&n_registered, __ATOMIC_ACQUIRE);
