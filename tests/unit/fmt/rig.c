@@ -103,6 +103,8 @@ static int shim_commit(void *img, struct vh_map *m, int status, uint32_t nowait)
 	if (status == 0 && chance(shim.commit_fail)) {
 		r = real->commit(img, m, -EIO, nowait);
 		leave();
+		if (r == -EAGAIN && nowait)
+			return r;
 		g_assert_cmpint(r, ==, 0);
 		shim.aborts++;
 		return -EIO;
