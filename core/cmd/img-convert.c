@@ -191,6 +191,9 @@ static int old_target(struct job_spec *s, struct vh_err *e)
 	char recorded[32] = "";
 	int ret;
 
+	for (unsigned k = 0; k < s->create.n; k++) /* there is nothing to make: the format's options are for opening */
+		if (g_str_has_prefix(s->create.v[k].key, "format."))
+			kvs_add(&s->open, s->create.v[k].key + 7, s->create.v[k].value);
 	/* The default of --format is for new ones. */
 	ret = store_format_get(s->to.pool, s->to.name, recorded, e);
 	is.format = recorded[0] ? NULL : vh_opt_str(o, "format", NULL);

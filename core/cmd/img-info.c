@@ -26,7 +26,7 @@ struct info {
 	const char *source; /* "given", "recorded", "probed"; NULL: unknown */
 	struct probe probe;
 	struct vh_ref *refs;
-	int n_refs, chain, open;
+	int n_refs, chain, open, left; /* left: not opened on purpose */
 	struct cmd_image i;
 	GArray *pairs, *snaps;
 	uint64_t disk_bytes;
@@ -115,6 +115,7 @@ static int look_inside(struct info *f, struct vh_err *e)
 	if (probed && data && !f->chain) {
 		err_remedy(&f->why, "name its format with --format to have them opened");
 		err_set(&f->why, -EACCES, "its further files are not opened, as its format is only probed");
+		f->left = 1;
 		return 0;
 	}
 	struct cmd_ctx named = *f->c;
@@ -344,6 +345,11 @@ int img_run_info(struct cmd_ctx *c, struct vh_err *e)
 		print_json(&f);
 	else if (!ret)
 		print_text(&f);
+	/* Of a volume there is more to tell than its image; a file is one. */
+	if (!ret && f.why.code && !f.left && strcmp(c->cmd->noun, "vol")) {
+		ret = f.why.code;
+		err_move(e, &f.why);
+	}
 	cmd_target_error(c, &f.v, ret, e);
 	if (f.open)
 		cmd_image_close(&f.i);

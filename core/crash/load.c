@@ -433,14 +433,14 @@ static int measure_unit(struct round *r, struct vh_err *e)
 {
 	struct fmt_layer_info info;
 	struct fmt_image *image;
-	int ret = round_open(r, 1, &image, e);
+	int ret = round_open(r, 0, &image, e);
 
 	if (ret)
 		return ret;
 	fmt_layer_get(image, 0, &info);
 	r->unit = MAX(info.unit / CRASH_SECTOR, 8);
 	fmt_close(image);
-	return 0;
+	return info.caps & VH_FMT_WRITE_ONCE ? err_set(e, -EOPNOTSUPP, "images of this kind are filled once and not written to") : 0;
 }
 
 static int run(struct load *l, struct vh_err *e)

@@ -106,8 +106,10 @@ void image_resize(struct mem *m, uint64_t bytes)
 
 void image_share(struct mem *to, const struct mem *from)
 {
+	to->bytes = from->bytes;
+	if (!from->cap)
+		return;
 	reserve(to, from->cap * MEM_CHUNK);
 	memcpy(to->chunk, from->chunk, from->cap * sizeof(*from->chunk));
 	memset(to->shared, 1, from->cap);
-	to->bytes = from->bytes;
 }

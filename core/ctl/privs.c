@@ -21,6 +21,7 @@
 
 #include "ctl/ctl-i.h"
 #include "net/helper.h"
+#include "plug/secret.h"
 
 #define SIG_DROP 33 /* glibc's SIGSETXID: pthread_sigmask and sigaction leave it alone */
 #define CAP_LAST 63
@@ -170,6 +171,7 @@ int ctl_privs_drop(struct vh_err *e)
 {
 	int r;
 
+	secret_forget(); /* every image is open */
 	if (net_helper_active()) {
 		r = net_helper_seal(ctl_detached(), e);
 		if (r < 0)

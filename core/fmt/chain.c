@@ -9,7 +9,7 @@
 #include "plug/plug.h"
 
 #define HOST_CAPS                                                                                                      \
-	(VH_FMT_COMPRESSED | VH_FMT_OPAQUE | VH_FMT_DISCARD | VH_FMT_ZERO | VH_FMT_LOCK_SELF | VH_FMT_DIRTY | VH_FMT_BACKING)
+	(VH_FMT_COMPRESSED | VH_FMT_OPAQUE | VH_FMT_CRYPT | VH_FMT_DISCARD | VH_FMT_ZERO | VH_FMT_LOCK_SELF | VH_FMT_DIRTY | VH_FMT_BACKING)
 
 static int meta_read(struct vh_meta *m, void *buf, uint64_t len, uint64_t off)
 {
@@ -107,6 +107,28 @@ static int is_power_of_two(uint32_t n)
 	return n && !(n & (n - 1));
 }
 
+/* The cipher that the image's CRYPT extents need; it cannot change while the image is open. */
+static int layer_cipher(struct fmt_layer *l, const struct vh_image_info *n, struct vh_err *e)
+{
+	uint32_t s;
+	int r;
+
+	if (!(n->caps & VH_FMT_CRYPT))
+		return l->crypt ? err_set(e, -EIO, "format %s has lost the image's cipher", l->ops->name) : 0;
+	if (!n->cipher)
+		return err_set(e, -EIO, "format %s encrypts and does not say how", l->ops->name);
+	if (l->crypt && !crypt_same(l->crypt, n->cipher))
+		return err_set(e, -EIO, "format %s changes the cipher of an open image", l->ops->name);
+	r = l->crypt ? 0 : crypt_new(n->cipher, &l->crypt, e);
+	if (r < 0)
+		return r;
+	s = crypt_sector(l->crypt);
+	if (n->bytes % s || n->unit % s || n->subunit % s || n->cipher->iv_base > INT64_MAX)
+		return err_set(e, -EOPNOTSUPP, "a disk of %llu bytes with units of %u and %u bytes does not consist of encrypted sectors "
+			       "of %u bytes", (unsigned long long)n->bytes, n->unit, n->subunit, s);
+	return 0;
+}
+
 int layer_refresh(struct fmt_layer *l, struct vh_err *e)
 {
 	struct vh_image_info n = {.size = sizeof(n)};
@@ -114,8 +136,6 @@ int layer_refresh(struct fmt_layer *l, struct vh_err *e)
 
 	if (r)
 		return err_set(e, r < 0 ? r : -EIO, "format %s says nothing of the image", l->ops->name);
-	if (n.caps & VH_FMT_CRYPT)
-		return err_set(e, -EOPNOTSUPP, "the image is encrypted, which this version cannot read");
 	if (!n.unit)
 		n.unit = 512;
 	if (!n.subunit)
@@ -125,12 +145,17 @@ int layer_refresh(struct fmt_layer *l, struct vh_err *e)
 			       FMT_MAX_UNIT);
 	if (n.bytes > INT64_MAX - 2 * (uint64_t)FMT_MAX_UNIT)
 		return err_set(e, -EFBIG, "the disk is %llu bytes large", (unsigned long long)n.bytes);
+	r = layer_cipher(l, &n, e);
+	if (r < 0)
+		return r;
 	l->info = n;
 	if (!l->depth)
 		store_relaxed(&l->image->bytes, n.bytes);
 	l->lock_core = !(n.caps & VH_FMT_LOCK_SELF);
 	l->rules = (struct fmt_rules){
 		.bytes = n.bytes, .backing_bytes = n.backing_bytes, .caps = n.caps & HOST_CAPS & ~VH_FMT_BACKING, .unit = n.unit,
+		.crypt_sector = l->crypt ? crypt_sector(l->crypt) : 0,
+		.crypt_base = l->crypt && n.cipher->iv_from == VH_IV_FROM_ADDRESS ? n.cipher->iv_base : 0,
 		.volumes = l->nvols, .max_map = n.max_map, .read_only = l->read_only, .has_commit = l->ops->commit != NULL,
 		.has_decode = l->ops->decode != NULL};
 	if (l->depth + 1 < l->image->nlayers)
@@ -147,6 +172,7 @@ static void layer_free(struct fmt_layer *l)
 {
 	if (!l)
 		return;
+	crypt_free(l->crypt);
 	if (l->img)
 		l->ops->close(l->img);
 	if (l->object)

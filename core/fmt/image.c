@@ -13,7 +13,7 @@ static int whole(struct fmt_layer *l, uint32_t op, uint32_t flags, uint16_t type
 	struct vh_extent x = {0};
 	struct vh_map m = {.op = op, .flags = flags, .cap = 1, .pos = 0, .len = l->info.bytes, .ext = &x};
 
-	if (meta_map(l, &m, 1) || m.n != 1 || x.type != type || (x.flags & need) != need || x.len != l->info.bytes ||
+	if (meta_map(l, &m, 1) || m.n != 1 || x.flags & VH_EXT_CRYPT || x.type != type || (x.flags & need) != need || x.len != l->info.bytes ||
 	    (type == VH_EXT_TRIM && x.bytes != x.len))
 		return 0;
 	if (first) {
@@ -94,7 +94,7 @@ int fmt_open(const struct fmt_spec *s, struct fmt_image **out, struct vh_err *e)
 {
 	struct fmt_image *i = calloc(1, sizeof(*i));
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	int r;
+	int r, cpu = 0;
 
 	if (!i) {
 		blk_vol_put(s->vol);
@@ -123,7 +123,9 @@ int fmt_open(const struct fmt_spec *s, struct fmt_image **out, struct vh_err *e)
 	r = chain_open(i, s, e);
 	if (r >= 0)
 		r = zeros_init(i, e);
-	if (r >= 0 && i->decode_unit)
+	for (uint32_t k = 0; r >= 0 && k < i->nlayers; k++)
+		cpu |= i->decode_unit || i->layers[k]->crypt;
+	if (r >= 0 && cpu)
 		r = worker_pool_new("fmt-cpu", cpus > 0 ? (unsigned)cpus : 1, &i->cpu_pool, e);
 	if (r < 0)
 		goto error;
@@ -174,6 +176,12 @@ void fmt_get_info(const struct fmt_image *i, struct fmt_info *out)
 			out->min_io = strictest(out->min_io, v->min_io);
 			out->opt_io = strictest(out->opt_io, v->opt_io);
 		}
+	}
+	/* Where sectors are chained, a torn write of one ruins its other bytes too: then the guest has no smaller ones. */
+	if (top->crypt) {
+		out->physical_block = strictest(out->physical_block, crypt_sector(top->crypt));
+		if (top->info.cipher->algorithm != VH_CIPHER_AES_XTS)
+			out->logical_block = strictest(out->logical_block, crypt_sector(top->crypt));
 	}
 	if (out->logical_block > 4096) /* what no guest driver takes; smaller requests are read, changed and written */
 		out->logical_block = 4096;

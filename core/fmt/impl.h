@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include "fmt/crypt.h"
 #include "fmt/image.h"
 #include "fmt/validate.h"
 #include "util/log.h"
@@ -85,6 +86,7 @@ struct fmt_layer {
 	struct vh_meta *metas, **meta_ptrs;
 	struct vh_image_info info;
 	struct fmt_rules rules; /* for fmt_validate() */
+	struct crypt *crypt;    /* of its CRYPT extents, or NULL */
 	int read_only;
 	int lock_core;         /* the host serialises map and commit */
 	pthread_rwlock_t lock; /* lock_core: NOWAIT maps that change nothing shared, everything else exclusively */
@@ -156,10 +158,11 @@ struct sub {
 	struct iovec iov[FMT_SUB_IOV];
 };
 
-/* A piece of a vector: pre, then `left` bytes of iov from (i, off), then post. */
+/* A piece of a vector: pre, then `left` bytes of iov from (i, off), or of zeros, then post. */
 struct vec {
 	struct iovec pre, post;
 	const struct iovec *iov;
+	const struct fmt_image *zeros; /* whose zeros, instead of iov */
 	uint32_t n, i;
 	uint64_t off, left;
 };
@@ -168,7 +171,8 @@ struct vec {
 struct run {
 	struct fvq *vq; /* NULL: empty */
 	uint16_t op, flags;
-	uint64_t addr, len;
+	uint64_t addr, len, pos;
+	const struct fmt_layer *crypt; /* NULL: stored as it is. Else pos is the virtual byte at addr */
 	struct vec v;
 };
 
@@ -203,6 +207,17 @@ struct buf_pool {
 	struct req *wait, **wait_tail;
 };
 
+/* Chunks of encrypted I/O, each with a buffer; contexts for the queue's thread and for workers, per layer. crypt.c */
+struct cop;
+struct crypt_pool {
+	struct cop *cops, *free;
+	uint8_t *mem;
+	size_t bytes;
+	struct req *wait, **wait_tail;
+	uint32_t live, workers, busy, nctx; /* busy: a bit per worker's context */
+	struct crypt_ctx **ctx;
+};
+
 struct req {
 	struct req *next;
 	struct fmt_queue *q;
@@ -227,11 +242,14 @@ struct req {
 	struct vh_map map;
 	uint64_t map_seq; /* of the queue when a pure map was called */
 	uint32_t xi, xj, part, data_n; /* the group of extents being written, which part of it */
+	uint32_t head, tail;           /* of the group, */
+	uint8_t fill_head, fill_tail;  /* and whence */
 	int map_live;     /* has a COMMIT extent: commit is owed */
 	int timed_out;
 	int more_phases;
 	uint64_t fill_len;
 	struct buf *buf[BUF_KINDS];
+	struct cop *cop; /* handed over, not used yet */
 	struct meta_item item;
 	struct fmt_layer *item_layer;
 	struct note note;
@@ -293,6 +311,7 @@ struct fmt_queue {
 	struct sub *subs, *sub_free;
 	uint32_t nreqs, nsubs, max_subs;
 	struct buf_pool pool[BUF_KINDS];
+	struct crypt_pool crypt;
 	struct cache *rcache; /* per layer */
 	struct cache wcache;  /* pure writes of the top layer */
 	struct shared *sh_first, *sh_last;
@@ -431,18 +450,31 @@ static inline void vec_init(struct vec *v, const struct iovec *iov, uint32_t n, 
 	v->n = n;
 	v->left = len;
 }
+struct iovec vec_next(struct vec *v, uint64_t len); /* the next contiguous piece of at most len bytes; moves on */
 void vec_skip(struct vec *v, uint64_t len);
 uint64_t vec_take(struct vec *v, uint64_t len, struct iovec *out, uint32_t cap, uint32_t *n);
 void vec_zero(struct vec *v, uint64_t len);
 void vec_copy_to(struct vec *v, const void *from, uint64_t len);
+uint64_t vec_copy_from(struct vec *v, void *to, uint64_t len); /* how much there was */
 struct sub *sub_get(struct req *r);
 void sub_put(struct sub *s);
 void sub_submit(struct sub *s);
+void sub_queue(struct sub *s); /* with a done() of its own, which calls */
+void sub_ended(struct sub *s); /* this first */
 int run_emit(struct req *r, struct run *run); /* 1: all submitted, 0: wait for a sub */
 /* Adds [addr, addr+len) to the run if it goes on where the run ends; 0: emit it first. */
 int run_add(struct run *run, struct fvq *vq, uint16_t op, uint16_t flags, uint64_t addr, uint64_t len, const struct vec *v);
+/* The same for an extent of layer l that may be encrypted, at virtual byte pos. */
+int run_add_at(struct run *run, const struct fmt_layer *l, uint16_t xflags, uint64_t pos, struct fvq *vq, uint16_t op, uint16_t flags,
+	       uint64_t addr, uint64_t len, const struct vec *v);
 int buf_get(struct req *r, enum buf_kind kind); /* 1: r->buf[kind] is there; 0: it waits */
 void buf_put(struct req *r, enum buf_kind kind);
+
+/* crypt.c: encrypted I/O */
+int crypt_machine(struct fmt_queue *q);
+void crypt_machine_free(struct fmt_queue *q);
+int crypt_emit(struct req *r, struct run *run); /* as run_emit */
+void crypt_drop(struct req *r); /* gives back what it did not use */
 
 /* lock.c */
 int shared_acquire(struct req *r, uint64_t lo, uint64_t hi); /* 0: it waits, and is stepped when it has it */

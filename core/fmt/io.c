@@ -3,8 +3,7 @@
 /* Vectors, the I/Os of a request on its volumes, and its buffers. */
 #include "fmt/impl.h"
 
-/* The next contiguous piece of at most len bytes; moves on. */
-static struct iovec vec_next(struct vec *v, uint64_t len)
+struct iovec vec_next(struct vec *v, uint64_t len)
 {
 	struct iovec out = {NULL, 0};
 
@@ -13,6 +12,14 @@ static struct iovec vec_next(struct vec *v, uint64_t len)
 		out.iov_len = v->pre.iov_len < len ? v->pre.iov_len : len;
 		v->pre.iov_base = (char *)v->pre.iov_base + out.iov_len;
 		v->pre.iov_len -= out.iov_len;
+		return out;
+	}
+	if (v->left && v->zeros) {
+		out.iov_base = v->zeros->zeros;
+		out.iov_len = v->left < len ? v->left : len;
+		if (out.iov_len > v->zeros->zeros_bytes)
+			out.iov_len = v->zeros->zeros_bytes;
+		v->left -= out.iov_len;
 		return out;
 	}
 	while (v->left && v->i < v->n && v->off == v->iov[v->i].iov_len) {
@@ -91,6 +98,21 @@ void vec_copy_to(struct vec *v, const void *from, uint64_t len)
 	}
 }
 
+uint64_t vec_copy_from(struct vec *v, void *to, uint64_t len)
+{
+	uint64_t sum = 0;
+
+	while (sum < len) {
+		struct iovec p = vec_next(v, len - sum);
+
+		if (!p.iov_len)
+			break;
+		memcpy((char *)to + sum, p.iov_base, p.iov_len);
+		sum += p.iov_len;
+	}
+	return sum;
+}
+
 /* The request's own is there unless it is in flight, so whoever gets NULL is stepped again. */
 struct sub *sub_get(struct req *r)
 {
@@ -130,11 +152,10 @@ static void fvq_send(struct fvq *f, struct sub *s)
 	blk_submit(f->vq, &s->bio);
 }
 
-static void sub_done(struct blk_io *io, int result)
+void sub_ended(struct sub *s)
 {
-	struct sub *s = container_of(io, struct sub, bio), *w;
-	struct req *r = s->req;
 	struct fvq *f = s->vq;
+	struct sub *w;
 
 	f->inflight--;
 	w = f->wait;
@@ -144,6 +165,14 @@ static void sub_done(struct blk_io *io, int result)
 			f->wait_tail = &f->wait;
 		fvq_send(f, w);
 	}
+}
+
+static void sub_done(struct blk_io *io, int result)
+{
+	struct sub *s = container_of(io, struct sub, bio);
+	struct req *r = s->req;
+
+	sub_ended(s);
 	r->nsubs--;
 	if (result == -ETIMEDOUT)
 		r->timed_out = 1;
@@ -156,10 +185,15 @@ static void sub_done(struct blk_io *io, int result)
 
 void sub_submit(struct sub *s)
 {
-	struct fvq *f = s->vq;
-
 	s->bio.done = sub_done;
 	s->req->nsubs++;
+	sub_queue(s);
+}
+
+void sub_queue(struct sub *s)
+{
+	struct fvq *f = s->vq;
+
 	if (f->inflight < f->depth) {
 		fvq_send(f, s);
 	} else {
@@ -171,6 +205,8 @@ void sub_submit(struct sub *s)
 
 int run_emit(struct req *r, struct run *run)
 {
+	if (run->vq && run->crypt)
+		return crypt_emit(r, run);
 	while (run->vq) {
 		struct sub *s = sub_get(r);
 		uint64_t n = run->len;
@@ -203,16 +239,25 @@ int run_emit(struct req *r, struct run *run)
 	return 1;
 }
 
-int run_add(struct run *run, struct fvq *vq, uint16_t op, uint16_t flags, uint64_t addr, uint64_t len, const struct vec *v)
+int run_add_at(struct run *run, const struct fmt_layer *l, uint16_t xflags, uint64_t pos, struct fvq *vq, uint16_t op, uint16_t flags,
+	       uint64_t addr, uint64_t len, const struct vec *v)
 {
+	const struct fmt_layer *crypt = xflags & VH_EXT_CRYPT ? l : NULL;
+
 	if (!run->vq) {
-		*run = (struct run){.vq = vq, .op = op, .flags = flags, .addr = addr, .len = len, .v = *v};
+		*run = (struct run){.vq = vq, .op = op, .flags = flags, .addr = addr, .len = len, .pos = pos, .crypt = crypt, .v = *v};
 		return 1;
 	}
-	if (run->vq != vq || run->op != op || run->flags != flags || run->addr + run->len != addr)
+	if (run->vq != vq || run->op != op || run->flags != flags || run->addr + run->len != addr || run->crypt != crypt ||
+	    (crypt && run->pos + run->len != pos))
 		return 0;
 	run->len += len;
 	return 1;
+}
+
+int run_add(struct run *run, struct fvq *vq, uint16_t op, uint16_t flags, uint64_t addr, uint64_t len, const struct vec *v)
+{
+	return run_add_at(run, NULL, 0, 0, vq, op, flags, addr, len, v);
 }
 
 int buf_get(struct req *r, enum buf_kind kind)

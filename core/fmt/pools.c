@@ -74,6 +74,8 @@ int queue_machine(struct fmt_queue *q)
 		if (cache_init(&q->wcache, 256) || pool_init(q, BUF_FILL, 2 * unit, q->depth) || excl_pool(i, EXCL_PER_QUEUE))
 			goto error;
 	}
+	if (crypt_machine(q))
+		goto error;
 	if (i->decode_unit && pool_init(q, BUF_DECODE, 3 * (size_t)i->decode_unit, 4))
 		goto error;
 	return 0;
@@ -89,6 +91,7 @@ void queue_machine_free(struct fmt_queue *q)
 	cache_fini(&q->wcache);
 	for (int k = 0; k < BUF_KINDS; k++)
 		pool_fini(q, k);
+	crypt_machine_free(q);
 	if (q->excl_user)
 		excl_unpool(q->image);
 	q->excl_user = 0;

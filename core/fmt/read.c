@@ -36,7 +36,8 @@ static void take_answer(struct req *r)
 			continue;
 		if (rd->layer == 0 && !lock_clip(q, rd->seq, klo, khi, &lo, &hi))
 			continue;
-		c = (struct cache_ext){.pos = lo, .len = hi - lo, .addr = x->addr + (lo - x->pos), .vol = x->vol, .type = x->type};
+		c = (struct cache_ext){.pos = lo, .len = hi - lo, .addr = x->addr + (lo - x->pos), .vol = x->vol, .type = x->type,
+				       .flags = x->flags & VH_EXT_CRYPT};
 		cache_put(&q->rcache[rd->layer], &c);
 	}
 }
@@ -66,6 +67,7 @@ static int find(struct req *r, struct vh_extent *out)
 	out->addr = c.addr;
 	out->vol = c.vol;
 	out->type = c.type;
+	out->flags = c.flags;
 	return 1;
 }
 
@@ -228,7 +230,7 @@ int reader_step(struct req *r)
 		if (x.type == VH_EXT_DATA) {
 			struct fvq *f = &q->vqs[l->vq_base + x.vol];
 
-			if (!run_add(&rd->run, f, VH_READ, 0, x.addr + off, n, &rd->v)) {
+			if (!run_add_at(&rd->run, l, x.flags, rd->pos, f, VH_READ, 0, x.addr + off, n, &rd->v)) {
 				if (!run_emit(r, &rd->run))
 					return 0;
 				continue;

@@ -21,6 +21,7 @@ static void finish(struct req *r)
 		excl_release(r);
 	for (int k = 0; k < BUF_KINDS; k++)
 		buf_put(r, k);
+	crypt_drop(r);
 	r->next = q->req_free;
 	q->req_free = r;
 	io_end(q, io, error);
@@ -96,6 +97,8 @@ static int map_step(struct req *r)
 	}
 	if (l->info.max_map && len > l->info.max_map)
 		len = l->info.max_map;
+	if (l->crypt && r->pos + len < r->end && len > crypt_sector(l->crypt)) /* no sector is shared between two rounds */
+		len -= (r->pos + len) & (crypt_sector(l->crypt) - 1);
 	r->map = (struct vh_map){.op = r->op_map, .cap = FMT_WRITE_EXT, .pos = r->pos, .len = len, .ext = r->ext};
 	if (r->op_map == VH_MAP_ZERO && (r->io->flags & VH_REQ_MAY_UNMAP))
 		r->map.flags = VH_MAP_MAY_UNMAP;
@@ -235,6 +238,7 @@ int req_begin(struct fmt_queue *q, struct fmt_io *io)
 	r->error = r->waiting = r->answered = r->locked = r->escalate = r->timed_out = r->zero_src = r->own_busy = r->share = 0;
 	r->map_live = r->more_phases = 0;
 	r->excl = NULL;
+	r->cop = NULL;
 	r->pos = io->off;
 	r->end = io->off + io->len;
 	r->run.vq = NULL;

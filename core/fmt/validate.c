@@ -84,6 +84,22 @@ static const char *check_compressed(const struct fmt_rules *r, const struct vh_e
 	return addr_ok(x->addr, 0, x->aux, 0) ? NULL : "volume address out of range";
 }
 
+/* Sectors are read and written whole: none may be shared between two extents, or lie partly outside of the volume. */
+static const char *check_crypt(const struct fmt_rules *r, const struct vh_map *m, const struct vh_extent *x)
+{
+	uint64_t mask = r->crypt_sector - 1, end = x->pos + x->len, head = x->pos & mask;
+
+	if ((x->addr ^ x->pos) & mask)
+		return "position and volume address disagree within a sector of the cipher";
+	if (x->addr < r->crypt_base + (head > x->head ? head : x->head) || (end & mask && x->addr + x->len > INT64_MAX - mask))
+		return "an encrypted sector outside of what the cipher covers";
+	if (x->flags & VH_EXT_COMMIT)
+		return (x->pos - x->head) & mask || (end + x->tail) & mask ? "an allocation of parts of encrypted sectors" : NULL;
+	if (head && x->pos != m->pos)
+		return "an encrypted extent begins within a sector";
+	return end & mask && end != m->pos + m->len ? "an encrypted extent ends within a sector" : NULL;
+}
+
 static const char *check_flags(const struct fmt_rules *r, const struct vh_map *m, const struct vh_extent *x)
 {
 	uint32_t f = x->flags;
@@ -91,8 +107,10 @@ static const char *check_flags(const struct fmt_rules *r, const struct vh_map *m
 
 	if (f & ~(VH_EXT_PURE | VH_EXT_COMMIT | VH_EXT_CACHE | VH_EXT_ALLOCATED | VH_EXT_CRYPT))
 		return "unknown flag";
-	if ((f & VH_EXT_CRYPT) && !(r->caps & VH_FMT_CRYPT))
-		return "CRYPT, which the host did not offer";
+	if ((f & VH_EXT_CRYPT) && (!(r->caps & VH_FMT_CRYPT) || !r->crypt_sector))
+		return "CRYPT without a cipher";
+	if ((f & VH_EXT_CRYPT) && x->type != VH_EXT_DATA)
+		return "CRYPT on what is not DATA";
 	if ((f & VH_EXT_PURE) && (f & VH_EXT_COMMIT))
 		return "PURE and COMMIT at once";
 	if (reading)
@@ -129,7 +147,8 @@ static const char *check_extent(const struct fmt_rules *r, const struct vh_map *
 		return "an allocation past what was asked for";
 	switch (x->type) {
 	case VH_EXT_DATA:
-		return check_data(r, x);
+		why = check_data(r, x);
+		return why || !(x->flags & VH_EXT_CRYPT) ? why : check_crypt(r, m, x);
 	case VH_EXT_COMPRESSED:
 		return check_compressed(r, x);
 	case VH_EXT_BACKING:

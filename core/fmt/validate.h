@@ -14,6 +14,8 @@ struct fmt_rules {
 	uint32_t volumes;
 	uint64_t missing;   /* bit v: volume v (below 64) is not there */
 	uint64_t max_map;
+	uint64_t crypt_base;   /* CRYPT: no extent before this address */
+	uint32_t crypt_sector; /* a power of two; 0: no cipher */
 	int read_only, has_commit, has_decode;
 };
 

@@ -47,7 +47,8 @@ static int tell(struct walk *w)
 {
 	if (!w->r.len)
 		return 0;
-	return w->holes && w->r.type == VH_EXT_DATA && w->r.vol ? tell_data(w) : w->fn(w->ctx, &w->r);
+	/* A hole is decrypted like anything else. */
+	return w->holes && w->r.type == VH_EXT_DATA && w->r.vol && !w->r.crypt ? tell_data(w) : w->fn(w->ctx, &w->r);
 }
 
 static int add(struct walk *w, const struct fmt_range *n)
@@ -55,7 +56,7 @@ static int add(struct walk *w, const struct fmt_range *n)
 	struct fmt_range *r = &w->r;
 	int ret;
 
-	if (r->len && r->type == n->type && r->depth == n->depth && r->vol == n->vol && r->allocated == n->allocated &&
+	if (r->len && r->type == n->type && r->depth == n->depth && r->vol == n->vol && r->allocated == n->allocated && r->crypt == n->crypt &&
 	    (n->type != VH_EXT_DATA || r->addr + r->len == n->addr) && n->type != VH_EXT_COMPRESSED) {
 		r->len += n->len;
 		return 0;

@@ -19,7 +19,8 @@ static void take_pure(struct req *r)
 			continue;
 		if (!lock_clip(q, r->map_seq, r->lk.lo, r->lk.hi, &lo, &hi))
 			continue;
-		c = (struct cache_ext){.pos = lo, .len = hi - lo, .addr = x->addr + (lo - x->pos), .vol = x->vol, .type = x->type};
+		c = (struct cache_ext){.pos = lo, .len = hi - lo, .addr = x->addr + (lo - x->pos), .vol = x->vol, .type = x->type,
+				       .flags = x->flags & VH_EXT_CRYPT};
 		cache_put(&q->wcache, &c);
 	}
 }
@@ -34,7 +35,8 @@ static int find_pure(struct req *r, struct cache_ext *out)
 		const struct vh_extent *x = &r->ext[k];
 
 		if (x->type == VH_EXT_DATA && (x->flags & VH_EXT_PURE) && r->pos >= x->pos && r->pos - x->pos < x->len) {
-			*out = (struct cache_ext){.pos = x->pos, .len = x->len, .addr = x->addr, .vol = x->vol};
+			*out = (struct cache_ext){.pos = x->pos, .len = x->len, .addr = x->addr, .vol = x->vol,
+						  .flags = x->flags & VH_EXT_CRYPT};
 			return 1;
 		}
 	}
@@ -92,7 +94,16 @@ int write_pure_step(struct req *r)
 		}
 		off = r->pos - c.pos;
 		n = c.len - off < r->end - r->pos ? c.len - off : r->end - r->pos;
-		if (!run_add(&r->run, &q->vqs[l->vq_base + c.vol], VH_WRITE, flags, c.addr + off, n, &r->v)) {
+		if (c.flags & VH_EXT_CRYPT) { /* parts of sectors: read and written back under the exclusive lock */
+			uint64_t mask = crypt_sector(l->crypt) - 1;
+
+			n = r->pos & mask ? 0 : n & ~mask;
+			if (!n) {
+				r->escalate = 1;
+				continue;
+			}
+		}
+		if (!run_add_at(&r->run, l, c.flags, r->pos, &q->vqs[l->vq_base + c.vol], VH_WRITE, flags, c.addr + off, n, &r->v)) {
 			if (!run_emit(r, &r->run))
 				return 0;
 			continue;
@@ -111,7 +122,7 @@ enum { PART_BEGIN, PART_HEAD, PART_TAIL, PART_READY, PART_FIRST, PART_BODY, PART
 static int mergeable(const struct vh_extent *a, const struct vh_extent *b)
 {
 	return a->type == VH_EXT_DATA && b->type == VH_EXT_DATA && a->vol == b->vol && a->addr + a->len == b->addr &&
-	       !a->tail && !b->head;
+	       !a->tail && !b->head && !((a->flags ^ b->flags) & VH_EXT_CRYPT);
 }
 
 /* Fill bytes past the volume's end read as zeros anyway where growing makes zeros. */
@@ -163,7 +174,7 @@ static uint64_t group_len(const struct req *r)
 /* 1: goes on at once. */
 static int group_begin(struct req *r)
 {
-	struct vh_extent *x = &r->ext[r->xi];
+	struct vh_extent *x = &r->ext[r->xi], *y;
 
 	r->xj = r->xi;
 	if (r->share) {
@@ -181,8 +192,25 @@ static int group_begin(struct req *r)
 	}
 	while (r->xj + 1 < r->map.n && mergeable(&r->ext[r->xj], &r->ext[r->xj + 1]))
 		r->xj++;
+	y = &r->ext[r->xj];
+	r->head = x->head;
+	r->fill_head = x->fill_head;
+	r->tail = y->tail;
+	r->fill_tail = y->fill_tail;
+	if (x->flags & VH_EXT_CRYPT) { /* the rest of sectors that are overwritten in part */
+		uint64_t mask = crypt_sector(r->q->image->layers[0]->crypt) - 1;
+
+		if (!r->head && x->pos & mask) {
+			r->head = (uint32_t)(x->pos & mask);
+			r->fill_head = VH_FILL_COPY;
+		}
+		if (!r->tail && (y->pos + y->len) & mask) {
+			r->tail = (uint32_t)(-(y->pos + y->len) & mask);
+			r->fill_tail = VH_FILL_COPY;
+		}
+	}
 	r->part = PART_HEAD;
-	if (!(x->head && reads_below(x->fill_head)) && !(r->ext[r->xj].tail && reads_below(r->ext[r->xj].fill_tail))) {
+	if (!(r->head && reads_below(r->fill_head)) && !(r->tail && reads_below(r->fill_tail))) {
 		r->part = PART_READY;
 		return 1;
 	}
@@ -202,8 +230,8 @@ static int group_begin(struct req *r)
 static int group_fill(struct req *r)
 {
 	const struct vh_extent *x = &r->ext[r->part == PART_HEAD ? r->xi : r->xj];
-	uint32_t fill = r->part == PART_HEAD ? x->fill_head : x->fill_tail;
-	uint32_t len = r->part == PART_HEAD ? x->head : x->tail, at = r->part == PART_HEAD ? 0 : r->q->image->layers[0]->info.unit;
+	uint32_t fill = r->part == PART_HEAD ? r->fill_head : r->fill_tail;
+	uint32_t len = r->part == PART_HEAD ? r->head : r->tail, at = r->part == PART_HEAD ? 0 : r->q->image->layers[0]->info.unit;
 
 	if (len && reads_below(fill)) {
 		if (r->rd.top == UINT32_MAX)
@@ -229,29 +257,38 @@ static void group_ready(struct req *r)
 	struct fmt_image *i = r->q->image;
 	struct fmt_layer *l = i->layers[0];
 	struct vh_extent *x = &r->ext[r->xi], *y = &r->ext[r->xj];
-	uint32_t head = x->head, tail = y->tail;
+	uint32_t head = r->head, tail = r->tail;
 	struct fvq *f = &r->q->vqs[l->vq_base + x->vol];
 	struct vec v = r->v;
 
-	if (head && x->fill_head == VH_FILL_ZERO && grows_zero(l->vols[x->vol], x->addr - head))
-		head = 0;
-	if (tail && y->fill_tail == VH_FILL_ZERO && grows_zero(l->vols[x->vol], y->addr + y->len))
-		tail = 0;
 	r->part = PART_LAST;
+	if (x->flags & VH_EXT_CRYPT) { /* whole sectors as one piece; zeros are encrypted like anything else */
+		if (r->zero_src)
+			v = (struct vec){.zeros = i};
+		v.left = group_len(r);
+		v.pre = fill_iov(r, r->fill_head, head, 0);
+		v.post = fill_iov(r, r->fill_tail, tail, l->info.unit);
+		run_add_at(&r->run, l, x->flags, x->pos - head, f, VH_WRITE, 0, x->addr - head, head + v.left + tail, &v);
+		return;
+	}
+	if (head && r->fill_head == VH_FILL_ZERO && grows_zero(l->vols[x->vol], x->addr - head))
+		head = 0;
+	if (tail && r->fill_tail == VH_FILL_ZERO && grows_zero(l->vols[x->vol], y->addr + y->len))
+		tail = 0;
 	if (!r->zero_src) {
 		v.left = group_len(r);
-		v.pre = fill_iov(r, x->fill_head, head, 0);
-		v.post = fill_iov(r, y->fill_tail, tail, l->info.unit);
+		v.pre = fill_iov(r, r->fill_head, head, 0);
+		v.post = fill_iov(r, r->fill_tail, tail, l->info.unit);
 		run_add(&r->run, f, VH_WRITE, 0, x->addr - head, head + v.left + tail, &v);
 		return;
 	}
-	if (!(head && reads_below(x->fill_head)) && !(tail && reads_below(y->fill_tail))) {
+	if (!(head && reads_below(r->fill_head)) && !(tail && reads_below(r->fill_tail))) {
 		run_add(&r->run, f, VH_ZERO, zero_flags(r), x->addr - head, head + group_len(r) + tail, &v);
 		return;
 	}
 	r->part = PART_FIRST;
 	memset(&v, 0, sizeof(v));
-	v.pre = fill_iov(r, x->fill_head, head, 0);
+	v.pre = fill_iov(r, r->fill_head, head, 0);
 	if (head)
 		run_add(&r->run, f, VH_WRITE, 0, x->addr - head, head, &v);
 }
@@ -273,11 +310,15 @@ static int group_go_on(struct req *r)
 	case PART_BODY:
 		r->part = PART_LAST;
 		if (x->type == VH_EXT_TRIM) {
-			if (x->bytes && (blk_vol_info(l->vols[vol])->caps & VH_VOL_DISCARD))
+			/* Until the unlinking is durable a crash brings the old mapping back, and of a hole it makes garbage, not
+			 * zeros, where what is read is decrypted. Discards promise nothing. */
+			int punch = x->bytes && !(l->crypt && r->op != VH_DISCARD);
+
+			if (punch && (blk_vol_info(l->vols[vol])->caps & VH_VOL_DISCARD))
 				run_add(&r->run, f, VH_DISCARD, 0, x->addr, x->bytes, &v);
-		} else if (y->tail) {
-			v.pre = fill_iov(r, y->fill_tail, y->tail, l->info.unit);
-			run_add(&r->run, f, VH_WRITE, 0, y->addr + y->len, y->tail, &v);
+		} else if (r->tail) {
+			v.pre = fill_iov(r, r->fill_tail, r->tail, l->info.unit);
+			run_add(&r->run, f, VH_WRITE, 0, y->addr + y->len, r->tail, &v);
 		}
 		return 0;
 	default:

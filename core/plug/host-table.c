@@ -4,19 +4,15 @@
  * What plugins get: the host table and the services that the core's lowest layers give. The layers above register theirs
  * (vh.io/1, vh.meta/1, vh.lower/1) when they start.
  */
-#include <fcntl.h>
 #include <glib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "plug/impl.h"
+#include "plug/secret.h"
 #include "util/job.h"
 #include "util/log.h"
 #include "util/loop.h"
-#include "util/paths.h"
 
 #define SERVICES_MAX 16
-#define SECRET_MAX 65536
 
 extern const struct vh_event_ops plug_event_service;
 extern const struct vh_stats_ops plug_stats_service;
@@ -72,75 +68,7 @@ static const struct vh_loop_ops checked_loop_service = {
 #define LOOP_SERVICE (&loop_service)
 #endif
 
-/* ---- secrets: files of the configuration's folder secrets/ ---- */
-
-static int secret_open(const char *name, struct vh_err *e)
-{
-	g_autofree char *dir = path_in(PATH_CONFIG, "secrets", NULL);
-	g_autofree char *path = g_build_filename(dir, name, NULL);
-	struct stat st;
-	int fd;
-
-	err_object(e, "secret %s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0) {
-		int r = err_set(e, -errno, "%s cannot be opened: %s", path, g_strerror(errno));
-
-		if (r == -ENOENT)
-			err_remedy(e, "put the secret into that file, with mode 0600");
-		return r;
-	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_mode & (S_IRWXG | S_IRWXO) ||
-	    (st.st_uid != 0 && st.st_uid != geteuid())) {
-		close(fd);
-		err_set(e, -EACCES, "%s can be read by others, or is not yours", path);
-		err_remedy(e, "chown it to yourself and chmod 0600 '%s'", path);
-		return -EACCES;
-	}
-	return fd;
-}
-
-/* One newline at the end is the editor's, not the secret's. */
-static int64_t secret_get(const char *name, void *buf, uint64_t cap, struct vh_err *e)
-{
-	char *tmp = NULL;
-	int64_t r = name_check("secret", name, e);
-	size_t len = 0;
-	int fd;
-
-	if (r < 0)
-		return r;
-	fd = secret_open(name, e);
-	if (fd < 0)
-		return fd;
-	tmp = g_malloc(SECRET_MAX + 1);
-	while (len <= SECRET_MAX) {
-		ssize_t n = read(fd, tmp + len, SECRET_MAX + 1 - len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			r = err_set(e, -errno, "cannot be read: %s", g_strerror(errno));
-			goto out;
-		}
-		if (!n)
-			break;
-		len += (size_t)n;
-	}
-	if (len && tmp[len - 1] == '\n')
-		len--;
-	if (len > cap || len > SECRET_MAX) {
-		r = err_set(e, -ENOSPC, "it is longer than the %llu bytes that fit", (unsigned long long)MIN(cap, SECRET_MAX));
-		goto out;
-	}
-	memcpy(buf, tmp, len);
-	r = (int64_t)len;
-out:
-	explicit_bzero(tmp, SECRET_MAX + 1);
-	g_free(tmp);
-	close(fd);
-	return r;
-}
+/* ---- secrets: secret.c ---- */
 
 static const struct vh_secret_ops secret_service = {.size = sizeof(secret_service), .get = secret_get};
 
@@ -171,6 +99,17 @@ int plug_service_register(const char *iid, const void *table)
 	registered[n].table = table;
 	__atomic_store_n(&n_registered, n + 1, __ATOMIC_RELEASE);
 	return 0;
+}
+
+int plug_service_replace(const char *iid, const void *table)
+{
+	for (unsigned i = 0; i < n_registered; i++) {
+		if (strcmp(registered[i].iid, iid))
+			continue;
+		registered[i].table = table;
+		return 0;
+	}
+	return plug_service_register(iid, table);
 }
 
 const void *plug_service(const char *iid)

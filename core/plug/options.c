@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <string.h>
 #include "plug/options.h"
+#include "plug/secret.h"
 #include "util/log.h"
 #include "util/paths.h"
 
@@ -97,6 +98,7 @@ static int parse_value(struct optset *s, const struct vh_opt *o, const char *tex
 {
 	uint64_t u = 0;
 	uint8_t mac[6];
+	char *form;
 	int r, b;
 
 	switch (o->type) {
@@ -136,8 +138,8 @@ static int parse_value(struct optset *s, const struct vh_opt *o, const char *tex
 	case VH_OPT_ENUM:
 		return parse_enum(o, text, v, e);
 	case VH_OPT_SECRET:
-		r = name_check("secret", text, e);
-		v->str = r < 0 ? NULL : keep(s, g_strdup(text));
+		r = secret_parse(text, &form, e);
+		v->str = r < 0 ? NULL : keep(s, form);
 		return r;
 	case VH_OPT_HOSTPORT:
 		r = parse_hostport(text, e);

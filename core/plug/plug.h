@@ -18,6 +18,8 @@ extern const struct vh_host plug_host; /* what plugins get */
 /* A layer adds its service (vh.io/1, vh.meta/1, vh.lower/1) before plugins of its kind are loaded; from one thread at a
  * time. The same table again is no error; another one for the same id is -EEXIST. */
 int plug_service_register(const char *iid, const void *table);
+/* For the conformance kit, before it loads a plugin: a table of its own instead of a layer's. */
+int plug_service_replace(const char *iid, const void *table);
 const void *plug_service(const char *iid); /* NULL: none */
 
 struct plug; /* one loaded file; lives until the process ends */

@@ -517,12 +517,23 @@ static int check(struct convert *c, struct vh_err *e)
 	return ret;
 }
 
+/* What was never written to an encrypted range reads as noise, not as zeros. */
+static int is_noise(void *ctx, const struct fmt_range *r)
+{
+	return r->type == VH_EXT_DATA && r->crypt;
+}
+
 int convert_run(struct convert *c, struct vh_job *j, struct vh_err *e)
 {
 	struct cv *cv;
 	int ret = check(c, e);
 
 	c->mismatch = CONVERT_ALL;
+	if (!ret && c->dst && c->fresh && !c->compare) {
+		ret = fmt_walk(c->dst, c->dst_off, c->bytes, 0, is_noise, NULL, e);
+		if (ret > 0)
+			ret = c->fresh = 0;
+	}
 	if (!c->dst) { /* what is read or written in order shows nothing */
 		c->fresh = 1;
 		c->differs = 0;

@@ -99,9 +99,29 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 	return fmt_open(&fs, &t->image, e);
 }
 
+/* To be opened after it was made, an encrypted image needs the secrets that it was made with. Entries are the spec's. */
+static void open_options(const struct store_target_spec *s, const struct vh_format_ops *ops, struct kvs *out)
+{
+	unsigned made = s->options ? s->options->n : 0, open = s->open ? s->open->n : 0;
+
+	*out = (struct kvs){.v = g_new0(struct kv, made + open + 1)};
+	for (unsigned k = 0; k < open; k++)
+		out->v[out->n++] = s->open->v[k];
+	for (unsigned k = 0; k < made; k++) {
+		struct kv given = s->options->v[k];
+
+		if (!given.key || !g_str_has_prefix(given.key, "format."))
+			continue;
+		given.key += strlen("format.");
+		for (vh_schema o = ops->open_options; o && *o; o++)
+			if ((*o)->type == VH_OPT_SECRET && !strcmp((*o)->name, given.key) && !kvs_get(out, given.key))
+				out->v[out->n++] = given;
+	}
+}
+
 static int new_file(struct store_target *t, const struct store_target_spec *s, struct vh_job *j, struct vh_err *e)
 {
-	struct kvs empty = {0}, given = {0};
+	struct kvs empty = {0}, given = {0}, opening;
 	struct vh_create vc = {.size = sizeof(vc), .bytes = s->bytes, .name = t->name};
 	struct optset *create = NULL, *open = NULL;
 	const struct vh_format_ops *ops;
@@ -116,8 +136,10 @@ static int new_file(struct store_target *t, const struct store_target_spec *s, s
 	kvs_with_prefix(s->options ? s->options : &empty, "format.", &given);
 	ret = optset_parse(ops->create_options, &given, s->format, &create, e);
 	g_free(given.v);
+	open_options(s, ops, &opening);
 	if (!ret)
-		ret = optset_parse(ops->open_options, s->open ? s->open : &empty, s->format, &open, e);
+		ret = optset_parse(ops->open_options, &opening, s->format, &open, e);
+	g_free(opening.v);
 	vc.opts = optset_get(create);
 	if (!ret && ops->create_refs && ops->create_refs(&vc, NULL, 0, NULL) > 0)
 		ret = -EOPNOTSUPP; /* several files: with names, and the mark */
@@ -142,12 +164,20 @@ static int new_volume(struct store_target *t, const struct store_target_spec *s,
 				 .backing_format = s->backing_format, .allow = s->allow};
 	struct store_image_spec is = {.pool = t->pool, .volume = t->name, .format = s->format, .options = s->open,
 				      .holder = s->holder, .mode = VH_ATTACH_RW_EXCL, .allow = s->allow};
-	int ret = store_vol_create(t->pool, &c, j, e);
+	const struct vh_format_ops *ops;
+	struct kvs opening;
+	int ret = plug_format(s->format, &ops, e);
 
+	if (!ret)
+		ret = store_vol_create(t->pool, &c, j, e);
 	if (ret)
 		return ret;
 	t->made = 1;
-	return store_image_open(&is, &t->named, e);
+	open_options(s, ops, &opening);
+	is.options = &opening;
+	ret = store_image_open(&is, &t->named, e);
+	g_free(opening.v);
+	return ret;
 }
 
 int store_target_new(const struct store_target_spec *s, struct store_target **out, struct vh_job *j, struct vh_err *e)

@@ -199,5 +199,12 @@ b = open(sys.argv[1], "rb").read(); i = b.index(b"ext\0")
 open(sys.argv[1], "r+b").write(b.replace(b"ext\0", b"/d2\0"))
 P
 status 1 "a data file outside" vhost img info -f qcow2 evil --backing-chain
-cp evil polyglot
+if vhost plugin info vdi >/dev/null 2>&1; then
+	qemu-img create -q -f qcow2 poly 1M; printf '\x7f\x10\xda\xbe\x01\x00\x01\x00' | dd of=poly bs=1 seek=64 conv=notrunc status=none
+	status 0 "a file that is two formats" vhost img probe poly --json
+	is "is told as both" "$(json '(j["format"], j["ambiguous"], sorted(f["format"] for f in j["formats"]))')" "(None, True, ['qcow2', 'raw', 'vdi'])"
+	status 1 "and info takes neither" vhost img info poly
+	like "naming both" "$err" "*valid as qcow2 and as vdi*--format*"
+	status 1 "info of what cannot be opened fails" vhost img info -f vdi poly
+fi
 finish

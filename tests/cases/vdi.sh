@@ -39,7 +39,11 @@ status 0 "info of the whole chain" vhost img info "$pool/child" --backing-chain 
 cp "$pool/child" "$pool/lost" # without what is recorded
 status 0 "its format is" vhost vol set default/lost --format vdi
 status 1 "a child whose parent nobody knows" vhost img map "$pool/lost"
-like "says what to do" "$err" "*none is recorded*rebase --unsafe*"
+like "says what to do" "$err" "*does not say which*--backing NAME*"
+status 0 "record it" vhost img set "$pool/lost" --backing a
+status 0 "it opens" vhost img map "$pool/lost"
+status 0 "a clone knows it too" vhost vol clone default/child twin
+status 0 "it opens" vhost img map "$pool/twin"
 status 0 "rebase" vhost img rebase --unsafe "$pool/lost" --backing a --backing-format vdi
 status 0 "it opens" vhost img map "$pool/lost"
 status 0 "another parent" vhost vol create default/other --size 10M --format vdi

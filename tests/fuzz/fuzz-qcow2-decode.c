@@ -48,6 +48,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	r2 = ops->decode(img, &x, data + 1, size - 1, b, n);
 	if (r != r2 || (r == 0 && memcmp(a, b, n))) /* a byte that was not written would differ */
 		abort();
+	/* And as a cluster to be encoded. */
+	for (uint64_t k = 0; k < n; k++)
+		a[k] = data[k % size];
+	r = (int)ops->encode(img, a, n, b, n);
+	if (r > 0) {
+		uint8_t *stored = malloc((size_t)r), *back = malloc(n);
+
+		if (!stored || !back)
+			abort();
+		memcpy(stored, b, (size_t)r);
+		if (ops->decode(img, &x, stored, (uint64_t)r, back, n) || memcmp(a, back, n))
+			abort();
+		free(stored);
+		free(back);
+	}
 	free(a);
 	free(b);
 	return 0;

@@ -102,6 +102,37 @@ static void check(const struct vh_format_ops *ops, struct vh_meta **m)
 		ops->close(img);
 }
 
+/* A compressed cluster at the beginning and at the end of the disk. */
+static int store(const struct vh_format_ops *ops, void *img)
+{
+	struct vh_image_info i = {.size = sizeof(i)};
+	static uint8_t plain[2 << 20], out[2 << 20];
+	int r = 0;
+
+	if (ops->info(img, &i) || !(i.caps & VH_FMT_ENCODE) || !i.bytes)
+		return -1;
+	for (unsigned k = 0; r >= 0 && k < 2; k++) {
+		uint64_t pos = k ? (i.bytes - 1) / i.unit * i.unit : 0, len = i.bytes - pos < i.unit ? i.bytes - pos : i.unit;
+		int64_t n = ops->encode(img, plain, len, out, len);
+
+		if (k && !pos)
+			break;
+		if (n <= 0 && len > 64)
+			abort(); /* zeros get smaller */
+		r = n > 0 ? ops->put(img, pos, len, out, (uint64_t)n, NULL) : -1;
+	}
+	return r;
+}
+
+static int amend(const struct vh_format_ops *ops, void *img, unsigned order)
+{
+	struct vh_val v3 = {sizeof(v3), VH_OPT_ENUM, "compat", "v3", 1}, bits = {sizeof(bits), VH_OPT_INT, "refcount-bits", "", INT64_C(1) << order};
+	const struct vh_val *val[] = {&v3, &bits};
+	struct vh_opts o = {.size = sizeof(o), .n = 2, .val = val};
+
+	return ops->amend(img, &o, NULL, NULL);
+}
+
 /* What is clean before is clean after each of these; where they fail, but for leaks. */
 static void change(const struct vh_format_ops *ops, struct vh_meta **m)
 {
@@ -130,6 +161,14 @@ static void change(const struct vh_format_ops *ops, struct vh_meta **m)
 	}
 	if (r >= 0 && ops->check(img, 0, found, &f, NULL, NULL) >= 0 && (f.leaks || f.bad))
 		fail("after all was forgotten", &f);
+	if (r >= 0)
+		r = store(ops, img);
+	if (r >= 0 && ops->check(img, 0, found, &f, NULL, NULL) >= 0 && (f.leaks || f.bad))
+		fail("after a compressed cluster", &f);
+	if (r >= 0)
+		r = amend(ops, img, m[0]->bytes % 7);
+	if (r >= 0 && ops->check(img, 0, found, &f, NULL, NULL) >= 0 && (f.leaks || f.bad))
+		fail("after another width", &f);
 	ops->close(img);
 }
 

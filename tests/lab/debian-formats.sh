@@ -33,12 +33,12 @@ if await debian 'guest: snap before'; then
 fi
 good debian "a Debian boots from a qcow2 with a backing file, is snapshotted, and goes on"
 like "it is Debian" "$(log debian)" '*guest: PRETTY_NAME="Debian GNU/Linux 12*'
-like "the snapshot is listed" "$(vhost vol snapshot lab/root list)" "*one*"
+like "the snapshot is listed" "$(vhost vol snapshot list lab/root)" "*one*"
 whole qcow2 "$store/pool/root" "after the snapshot"
 append="vhost.root=/dev/vda" start again state --cpus 1 --memory 256M --disk lab/root
 good again "it boots again"
 is "with what it wrote after the snapshot" "$(log again | sed -n 's/^guest: state //p')" after
-check "the snapshot is applied" vhost vol snapshot lab/root apply one
+check "the snapshot is applied" vhost vol snapshot apply lab/root one
 append="vhost.root=/dev/vda" start back state --cpus 1 --memory 256M --disk lab/root
 good back "it boots from the snapshot's state"
 is "with what it was then" "$(log back | sed -n 's/^guest: state //p')" before

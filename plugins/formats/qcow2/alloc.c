@@ -179,14 +179,12 @@ static int really_free(struct q2 *q, uint64_t c, uint64_t n)
  */
 int q2_zeros_ahead(struct q2 *q, uint64_t c)
 {
-	uint64_t stride = q->end << q->h.bits >> 4, lo, n;
+	uint64_t lo, n;
 	int r;
 
-	if (stride > UINT64_C(16) << 20)
-		stride = UINT64_C(16) << 20;
-	n = stride >> q->h.bits;
-	n = n < 4 ? 4 : n;
 	pthread_mutex_lock(&q->alloc_lock);
+	n = q2_min(q->end << q->h.bits >> 4, UINT64_C(16) << 20) >> q->h.bits;
+	n = n < 4 ? 4 : n;
 	lo = q->end > q->zero_hi ? q->end : q->zero_hi;
 	if (c < lo || q->no_zeros || (lo + n) >> (56 - q->h.bits)) { /* another was faster, or nothing goes any more */
 		q->no_zeros |= (lo + n) >> (56 - q->h.bits) != 0;

@@ -229,6 +229,13 @@ int q2_amend(void *img, const struct vh_opts *o, struct vh_job *j, struct vh_err
 		r = width(q, (uint64_t)bits->num, j, e);
 	if (r >= 0 && v3 == 0 && q->h.version == 3)
 		r = downgrade(q, j, e);
-	__atomic_store_n(&q->writing, 0, __ATOMIC_RELEASE); /* what the first change needs may be another thing now */
+	if (r >= 0) {
+		r = q2_sync(q);
+		if (r < 0)
+			q2_fail(e, r, "cannot write the metadata");
+	}
+	/* The next change needs the dirty bit, which the first one did not. */
+	if (r >= 0 && (q->h.compat & Q2_COMPAT_LAZY) && !(q->h.incompat & Q2_INCOMPAT_DIRTY))
+		__atomic_store_n(&q->writing, 0, __ATOMIC_RELEASE);
 	return r;
 }

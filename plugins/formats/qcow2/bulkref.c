@@ -5,7 +5,7 @@
 #include "refcount.h"
 
 #define BATCH (UINT64_C(1) << 20)
-#define HELD (UINT64_C(24) << 20) /* bytes of blocks that are kept for looking up */
+#define HELD (UINT64_C(8) << 20) /* bytes of blocks that are kept for looking up */
 
 static int block_ok(const struct q2 *q, uint64_t b)
 {
@@ -143,7 +143,7 @@ static int refs_load(struct q2_refs *r, uint64_t b)
 
 	r->last = UINT64_MAX;
 	if (!r->block[b]) {
-		if ((r->held + 1) << q->h.bits > HELD)
+		if (r->held && (r->held + 1) << q->h.bits > HELD)
 			refs_drop(r);
 		r->block[b] = malloc(q->cluster);
 		if (!r->block[b])

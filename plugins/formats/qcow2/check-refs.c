@@ -73,12 +73,7 @@ static int snapshots(struct q2_all *a, const struct odd *o, struct vh_err *e)
 			a->unknown = 1;
 			continue;
 		}
-		if (q->h.version >= 3 && s->extra_len < 16) {
-			char text[360];
-
-			snprintf(text, sizeof(text), "the entry%s is incomplete", of);
-			tell(o, q->h.snaps_off, text);
-		}
+		a->short_entries += q->h.version >= 3 && s->extra_len < 16;
 		r = range_add(a, s->l1_off, len, "a snapshot's L1 table", 0);
 		l1_entries(a, o, s->l1_off, l1, s->l1_size, of);
 		if (r >= 0)

@@ -316,6 +316,22 @@ static void copied_told(void *ctx, uint64_t off, uint64_t entry, uint64_t count,
 	     is_l1 ? "L1" : "L2", entry & Q2_COPIED ? "" : "not ", (unsigned long long)count, (unsigned long long)entry);
 }
 
+/* Written again, an entry has all that it must have. */
+static int entries_complete(struct q2 *q, struct vh_err *e)
+{
+	int r = q2_snaps_write(q, q->snaps, q->h.nsnaps, e);
+
+	for (uint32_t k = 0; r >= 0 && k < q->h.nsnaps; k++)
+		if (q->snaps[k].extra_len < 24)
+			q->snaps[k].extra_len = 24;
+	if (r >= 0) {
+		r = q2_sync(q);
+		if (r < 0)
+			q2_fail(e, r, "cannot write the metadata");
+	}
+	return r;
+}
+
 static int finish(struct check *c, struct vh_err *e)
 {
 	struct q2 *q = c->q;
@@ -344,6 +360,11 @@ static int finish(struct check *c, struct vh_err *e)
 		if (r < 0)
 			return q2_fail(e, r, "cannot write the metadata");
 	}
+	if (c->all.short_entries) {
+		r = entries_complete(q, e);
+		if (r < 0)
+			return r;
+	}
 	if (c->bad || !(incompat & (Q2_INCOMPAT_CORRUPT | Q2_INCOMPAT_DIRTY)))
 		return 0;
 	q->h.incompat &= ~(Q2_INCOMPAT_CORRUPT | Q2_INCOMPAT_DIRTY);
@@ -359,6 +380,8 @@ static int run(struct check *c, struct vh_err *e)
 {
 	int r = q2_all_init(&c->all, c->q, odd, c, e);
 
+	if (r >= 0 && c->all.short_entries)
+		tell_mended(c, c->q->h.snaps_off, "%u entries of the snapshot table are incomplete", c->all.short_entries);
 	if (r >= 0 && c->all.unknown && c->repair) {
 		q2_hint(e, "save what can be read by converting it to a new image");
 		r = q2_fail(e, -EUCLEAN, "it cannot be repaired: what the snapshots refer to is not known");

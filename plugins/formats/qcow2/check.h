@@ -15,6 +15,7 @@ struct q2_all {
 	struct q2_counts counts;
 	struct q2_range { uint64_t off, len; const char *what; int shared; } *range; /* fixed metadata but L2 tables and counts */
 	uint64_t nranges, ranges_cap;
+	uint32_t short_entries; /* of the snapshot table, without what version 3 asks for */
 	int unknown; /* a snapshot's references cannot be followed: no count may be lowered */
 };
 /* odd: one thing that is wrong and cannot be followed. NULL: then -EUCLEAN where snapshots' references are not known. */

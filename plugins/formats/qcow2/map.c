@@ -228,7 +228,8 @@ int q2_map(void *img, struct vh_map *m)
 		return map_read(q, m);
 	if (__atomic_load_n(&q->failed, __ATOMIC_ACQUIRE))
 		return -EIO;
-	if (!__atomic_load_n(&q->writing, __ATOMIC_ACQUIRE)) {
+	/* Overwriting in place changes nothing here but what else is said of the data. */
+	if (!__atomic_load_n(&q->writing, __ATOMIC_ACQUIRE) && (q->clears || !(m->flags & VH_MAP_OVERWRITE_ONLY))) {
 		if (m->flags & VH_MAP_NOWAIT)
 			return -EAGAIN;
 		r = q2_writing_begin(q, NULL);

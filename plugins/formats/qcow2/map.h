@@ -30,8 +30,8 @@ int q2_emit(struct vh_map *m, const struct vh_extent *x);
 int q2_bad_entry(struct q2 *q, const struct vh_map *m, uint64_t pos); /* -EAGAIN, or -EIO after the report */
 /* write.c: allocating answers for [m->pos, end) of one table; at most up to `end`. *t is pinned, and put. */
 int q2_map_write(struct q2 *q, struct vh_map *m);
-/* Appends the answer for writing [pos, pos+len), which lies in one cluster with entry x and needs a change. */
-int q2_write_span(struct q2 *q, struct vh_map *m, struct q2_entry x, uint64_t pos, uint64_t len);
+/* Appends the answer for writing [pos, pos+len), which lies in one cluster with entry e; 0: not all of it. */
+int q2_write_span(struct q2 *q, struct vh_map *m, struct q2_entry e, uint64_t pos, uint64_t len);
 int q2_map_erase(struct q2 *q, struct vh_map *m); /* erase.c */
 /* commit.c: takes back what the answer has reserved; may be called again after -EAGAIN. */
 int q2_take_back(struct q2 *q, struct vh_map *m, int late, uint32_t flags);

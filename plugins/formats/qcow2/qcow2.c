@@ -266,6 +266,7 @@ int q2_open(const struct vh_open *o, void **img, struct vh_err *e)
 		r = open_dirty(q, e);
 	if (r < 0)
 		goto error;
+	q->clears = (q->h.autoclear & ~Q2_AUTOCLEAR_KNOWN) || q->h.nbitmaps;
 	*img = q;
 	return 0;
 error:

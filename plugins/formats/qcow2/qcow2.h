@@ -237,6 +237,7 @@ struct q2 {
 	uint64_t write_seq, unlinked_seq, barrier_seq;
 	pthread_mutex_t flush_lock, make_lock, alloc_lock, header_lock, rt_lock; /* make_lock is recursive; rt_lock: the refcount table
 				 * stays where it is in the file */
+	int clears;                 /* autoclear bits or bitmaps must be dealt with before data changes */
 	int writing;                /* atomic: q2_writing_begin() has been done */
 	int failed;                 /* atomic: a metadata write failed half way, or corruption was found: nothing more is written */
 	/* B's parts */

@@ -65,6 +65,13 @@ static void tree_free(struct tree *t)
 	q2_counts_free(&t->counts);
 }
 
+/* Gives the memory of the counts back; they are counted again when they are wanted. */
+static void tree_shrink(struct tree *t)
+{
+	q2_counts_free(&t->counts);
+	t->lo = UINT64_MAX;
+}
+
 /* Counts the window from lo on, unless it is the one that is counted. */
 static int tree_count(struct tree *t, uint64_t lo, int clear)
 {
@@ -161,8 +168,16 @@ static void tree_lower(struct tree *t)
 	q2_ref_changed(t->q, 1);
 	if (r >= 0)
 		r = tree_discard(t);
+	tree_shrink(t);
 	if (r < 0)
 		q2_warn("clusters that are not used any more could not be freed (%s): check the image", strerror(-r));
+}
+
+/* Nothing came of what the counts were raised for. Not when the header may name it. */
+static void take_back(struct tree *t)
+{
+	if (!__atomic_load_n(&t->q->failed, __ATOMIC_ACQUIRE) && q2_sync(t->q) >= 0)
+		tree_lower(t);
 }
 
 static int copied_again(struct q2 *q, struct vh_err *e)
@@ -177,10 +192,15 @@ static int copied_again(struct q2 *q, struct vh_err *e)
 /* An L1 table in new clusters; not durable yet. */
 static int l1_write(struct q2 *q, const uint64_t *l1, uint64_t n, uint64_t *off, struct vh_err *e)
 {
-	uint64_t clusters = n ? (n * 8 + q->cluster - 1) >> q->h.bits : 1;
-	uint8_t *buf = calloc(1, clusters << q->h.bits);
-	int r = buf ? q2_alloc(q, clusters, off) : -ENOMEM;
+	uint64_t clusters = (n * 8 + q->cluster - 1) >> q->h.bits;
+	uint8_t *buf;
+	int r;
 
+	*off = 0;
+	if (!n) /* a disk of no bytes */
+		return 0;
+	buf = calloc(1, clusters << q->h.bits);
+	r = buf ? q2_alloc(q, clusters, off) : -ENOMEM;
 	for (uint64_t k = 0; r >= 0 && k < n; k++)
 		q2_put64(buf + 8 * k, l1[k] & ~Q2_COPIED);
 	if (r >= 0)
@@ -220,7 +240,7 @@ static int create(struct q2 *q, struct q2_snap *s, struct vh_err *e)
 {
 	struct q2_snap *v = realloc(q->snaps, (q->h.nsnaps + 1) * sizeof(*v));
 	struct tree t;
-	int r;
+	int r, raised;
 
 	if (!v)
 		return q2_fail(e, -ENOMEM, "no memory");
@@ -231,13 +251,18 @@ static int create(struct q2 *q, struct q2_snap *s, struct vh_err *e)
 		if (q2_l1(q, k) & Q2_COPIED)
 			q2_l1_set(q, k, q2_l1(q, k) & ~Q2_COPIED);
 	q2_l2_forget(q);
-	tree_free(&t);
+	raised = r >= 0;
 	if (r >= 0)
 		r = l1_write(q, q->l1, q->h.l1_size, &s->l1_off, e);
 	if (r >= 0) {
 		v[q->h.nsnaps] = *s;
 		r = q2_snaps_write(q, v, q->h.nsnaps + 1, e); /* syncs first */
+		if (r < 0 && !__atomic_load_n(&q->failed, __ATOMIC_ACQUIRE))
+			q2_ref_add(q, s->l1_off, (uint64_t)s->l1_size * 8, -1);
 	}
+	if (r < 0 && raised)
+		take_back(&t);
+	tree_free(&t);
 	if (r < 0)
 		return r;
 	r = q2_sync(q);
@@ -318,7 +343,7 @@ int q2_snapshot_remove(void *img, const char *name, struct vh_job *j, struct vh_
 		r = q2_sync(q);
 	if (r >= 0) {
 		tree_lower(&t);
-		if (q2_ref_add(q, old.l1_off, old.l1_size ? (uint64_t)old.l1_size * 8 : 1, -1) < 0)
+		if (q2_ref_add(q, old.l1_off, (uint64_t)old.l1_size * 8, -1) < 0)
 			q2_warn("the L1 table of a removed snapshot is leaked");
 		r = copied_again(q, e);
 		free(old.id);
@@ -379,8 +404,11 @@ int q2_l1_replace(struct q2 *q, const uint64_t *l1, uint32_t size, uint64_t byte
 		q2_fail(e, r, "no memory for the list of tables");
 	if (r >= 0)
 		r = l1_write(q, l1, size, &off, e);
-	if (r >= 0)
+	if (r >= 0) {
 		r = switch_l1(q, off, size, bytes, e);
+		if (r < 0 && !__atomic_load_n(&q->failed, __ATOMIC_ACQUIRE))
+			q2_ref_add(q, off, (uint64_t)size * 8, -1);
+	}
 	if (r >= 0) {
 		r = load_l1(q, off, size, bytes, e);
 		if (r >= 0) {
@@ -431,11 +459,16 @@ int q2_snapshot_apply(void *img, const char *name, struct vh_job *j, struct vh_e
 			q2_fail(e, r, "no memory for the list of tables");
 		if (r >= 0)
 			r = tree_raise(&t, e);
+		q2_l2_forget(q);
+		if (r >= 0) {
+			tree_shrink(&t);
+			r = q2_l1_replace(q, l1, size, s->bytes, e);
+			if (r < 0)
+				take_back(&t);
+		}
 		if (l1)
 			tree_free(&t);
 	}
-	if (r >= 0)
-		r = q2_l1_replace(q, l1, size, s->bytes, e);
 	free(l1);
 	return r;
 }

@@ -217,7 +217,8 @@ int q2_snaps_write(struct q2 *q, const struct q2_snap *v, uint32_t n, struct vh_
 	if (r >= 0)
 		r = q2_sync(q); /* counts, and the table, before anything names it */
 	if (r < 0) {
-		q2_ref_add(q, off, len, -1);
+		if (len)
+			q2_ref_add(q, off, len, -1);
 		return q2_fail(e, r, "cannot write the snapshot table");
 	}
 	h.nsnaps = n;
@@ -295,11 +296,12 @@ int q2_snapshot_use(struct q2 *q, const char *name, struct vh_err *e)
 	if (q->has_data)
 		return q2_fail(e, -EOPNOTSUPP, "the data of a snapshot is not kept in an external data file");
 	if ((s->bytes >> shift) + !!(s->bytes & ((UINT64_C(1) << shift) - 1)) > s->l1_size || (uint64_t)s->l1_size * 8 > Q2_MAX_L1 ||
-	    s->bytes > INT64_MAX - (UINT64_C(64) << 20) || s->l1_off & (q->cluster - 1) || s->l1_off >= q2_io->bytes(q->vol))
+	    s->bytes > INT64_MAX - (UINT64_C(64) << 20) || s->l1_off & (q->cluster - 1) || (s->l1_size && s->l1_off >= q2_io->bytes(q->vol)))
 		return q2_fail(e, -EUCLEAN, "the snapshot '%s' is damaged: its L1 table cannot be right", name);
 	q->h.l1_off = s->l1_off;
 	q->h.l1_size = s->l1_size;
 	q->h.bytes = s->bytes;
+	q->backing_bytes = q2_min(q->backing_all, s->bytes);
 	q->of_snapshot = 1;
 	return 0;
 }

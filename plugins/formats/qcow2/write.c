@@ -93,16 +93,16 @@ static int write_new(struct q2 *q, struct vh_map *m, const struct q2_entry *e, u
 	return q2_emit(m, &x);
 }
 
-/* In the cluster that is there already: [pos, end) lies in it. */
+/* In the cluster that is there already, in which [pos, end) lies: as far as all of it is data, or all is not. */
 static int write_same(struct q2 *q, struct vh_map *m, struct q2_entry e, uint64_t pos, uint64_t end)
 {
 	struct q2_span s = q2_span(q, e, pos);
-	struct vh_extent x = {.pos = pos, .len = end - pos, .addr = s.host, .vol = q->data_vol, .type = VH_EXT_DATA};
+	struct vh_extent x = {.pos = pos, .len = q2_min(s.len, end - pos), .addr = s.host, .vol = q->data_vol, .type = VH_EXT_DATA};
 
 	x.flags = q2_crypt_flag(q);
 	if (!q->has_data && q2_is_meta(q, s.host, 1))
 		return -EUCLEAN;
-	if (s.type == Q2_T_NORMAL && s.len >= x.len) {
+	if (s.type == Q2_T_NORMAL) {
 		x.flags |= VH_EXT_PURE;
 	} else {
 		x.flags |= VH_EXT_COMMIT;
@@ -137,7 +137,7 @@ static int write_some(struct q2 *q, struct vh_map *m, const struct q2_entry *e, 
 		if (!r)
 			return 0;
 		end = m->ext[m->n - 1].pos + m->ext[m->n - 1].len;
-		k += (q2_up(end, q->cluster) - q2_base(q, pos)) >> q->h.bits;
+		k += (q2_base(q, end) - q2_base(q, pos)) >> q->h.bits;
 		pos = end;
 	}
 	return 0;
@@ -145,10 +145,9 @@ static int write_some(struct q2 *q, struct vh_map *m, const struct q2_entry *e, 
 
 int q2_write_span(struct q2 *q, struct vh_map *m, struct q2_entry e, uint64_t pos, uint64_t len)
 {
-	uint32_t n = m->n;
 	int r = write_some(q, m, &e, 1, pos, pos + len);
 
-	return r < 0 ? r : m->n > n || (n && m->ext[n - 1].pos + m->ext[n - 1].len > pos);
+	return r < 0 ? r : m->n && m->ext[m->n - 1].pos + m->ext[m->n - 1].len == pos + len;
 }
 
 int q2_map_write(struct q2 *q, struct vh_map *m)

@@ -191,9 +191,9 @@ int vdi_check(void *img, uint32_t repair, vh_check_fn *fn, void *ctx, struct vh_
 	if (v->damaged && !c.damage)
 		c.leaks = 0; /* nothing may be written while what is in use is not known */
 	if (c.leaks || c.damage) {
-		r = vdi_stamp(v);
-		if (r >= 0 && !v->damaged)
-			r = vdi_sync(v, NULL);
+		v->touched = 1;
+		/* Only mending damage changes what the disk reads as: else children go on. */
+		r = v->damaged ? vdi_stamp(v) : vdi_sync(v, NULL);
 		if (r < 0)
 			return vdi_fail(e, r, "cannot write to the image");
 	}

@@ -179,7 +179,7 @@ static void vdi_close(void *img)
 	struct vdi *v = img;
 	uint64_t end;
 
-	if (v->stamped && !v->damaged && !v->ndirty && !v->ncopy) {
+	if ((v->stamped || v->touched) && !v->damaged && !v->ndirty && !v->ncopy) {
 		vdi_slots_move(v, SLOT_UNLINKED, SLOT_FREE); /* the host's last flush came after their unlinks */
 		end = v->h.data_off + v->end * v->stride;
 		/* The tail of the last block may have been left out as zeros; other programs want it to be there. */

@@ -77,6 +77,7 @@ struct vdi {
 	int read_only, repair, damaged; /* damaged: nothing is written but by check() */
 	int opaque;       /* blocks do not begin on sectors: read through read() */
 	int stamped;      /* the modification UUID is new and durable */
+	int touched;      /* a repair may have written without that */
 	uint32_t bad;     /* entries that are damaged, as found at open */
 	int count_wrong;  /* header's count as it was found: 1 too high, -1 too low */
 	uint64_t parent_bytes;  /* of the parent as it is now */

@@ -28,7 +28,7 @@
 #define VH_EXT_COMMIT 0x2u    /* commit() must be called for this map */
 #define VH_EXT_CACHE 0x4u     /* READ, or PURE WRITE: valid until the host drops it (commit, drain); may be cached */
 #define VH_EXT_ALLOCATED 0x8u /* REPORT: this image, not its backing, decides what is here */
-#define VH_EXT_CRYPT 0x10u    /* stored encrypted with info.cipher */
+#define VH_EXT_CRYPT 0x10u    /* DATA: stored encrypted with info.cipher */
 
 /* vh_extent.fill_head, fill_tail */
 #define VH_FILL_NONE 0u
@@ -101,7 +101,12 @@ struct vh_ref {
 #define VH_FMT_WRITE_ONCE UINT64_C(0x100) /* filled by put() in ascending order, then closed: map(WRITE) is refused */
 #define VH_FMT_ENCODE UINT64_C(0x200)  /* encode() and put() work on this image */
 
-/* How VH_EXT_CRYPT extents are stored. The IV of a sector is its number, counted in units of `sector` bytes. */
+/*
+ * How VH_EXT_CRYPT extents are stored: DATA, whole sectors, each encrypted for itself with an IV made of its number. The host
+ * reads and writes whole sectors: pos and addr of an extent agree modulo `sector`; it begins and ends at a sector's edge, or
+ * where the question did; an allocation with its head and tail covers whole sectors. The disk, unit and subunit are multiples of
+ * `sector`. ZERO, TRIM and COMPRESSED are never encrypted; zeros written to a CRYPT extent are stored as encrypted ones.
+ */
 #define VH_CIPHER_AES_XTS 1u
 #define VH_CIPHER_AES_CBC 2u
 #define VH_IV_PLAIN64 1u /* little-endian, 64 bits, zeros behind */
@@ -113,8 +118,10 @@ struct vh_cipher {
 	uint32_t size, algorithm;
 	uint32_t sector, iv; /* bytes of one IV: 512 to 4096 */
 	uint32_t iv_from, key_bytes;
-	uint64_t iv_base;
+	uint64_t iv_base; /* a multiple of sector; no CRYPT extent lies before it */
 	const uint8_t *key; /* lives and stays as it is until close(); the host makes its own schedule of it */
+	uint32_t iv_unit; /* bytes that sector numbers count in: 512 or, also when 0, `sector` */
+	uint32_t resv;
 };
 
 struct vh_image_info {

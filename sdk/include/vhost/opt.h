@@ -16,7 +16,7 @@
 #define VH_OPT_INT 4u      /* num */
 #define VH_OPT_BOOL 5u     /* num, 0 or 1; on off yes no true false accepted */
 #define VH_OPT_ENUM 6u     /* num, index into choices; str, the word */
-#define VH_OPT_SECRET 7u   /* str, the name to ask vh.secret/1 for */
+#define VH_OPT_SECRET 7u   /* str, what to ask vh.secret/1 for: NAME, file:PATH, fd:N, prompt:; never the secret */
 #define VH_OPT_HOSTPORT 8u /* str, host:port or [v6]:port */
 #define VH_OPT_MAC 9u      /* num, 48 bits, first octet highest; str */
 #define VH_OPT_DURATION 10u /* num, ns; ms s min accepted */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <glib/gstdio.h>
 #include "crash/crash-i.h"
+#include "util/log.h"
 
 static const char *format, *broken;
 static struct kv options[16];
@@ -257,10 +258,15 @@ static void oracle(void)
 
 int main(int argc, char **argv)
 {
+	g_autofree char *path = NULL;
+
 	g_test_init(&argc, &argv, NULL);
+	if (!g_getenv("VHOST_LOG"))
+		log_configure("error"); /* thousands of images that were not closed cleanly */
 	if (argc > 2 && !strcmp(argv[1], "-b")) {
 		broken = argv[2];
-		g_test_add_func(g_strdup_printf("/crash/found/%s", argc > 3 ? argv[3] : "it"), found);
+		path = g_strdup_printf("/crash/found/%s", argc > 3 ? argv[3] : "it");
+		g_test_add_func(path, found);
 	} else if (argc > 2 && !strcmp(argv[1], "-a")) {
 		broken = argv[2];
 		g_test_add_func("/crash/again", again);

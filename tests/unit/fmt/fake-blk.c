@@ -306,7 +306,7 @@ static void run_one(struct blk_vq *q, struct pending *p)
 	p->applied = 1;
 	p->result = decide(q->v, &q->rnd, io->op);
 	if (p->result && io->op == VH_WRITE)
-		len /= 2;
+		len = io->off % 512 || len % 512 ? len / 2 : len / 2 & ~UINT64_C(511); /* whole sectors where it can be */
 	else if (p->result)
 		return;
 	apply(q->v, io->op, io->iov, io->niov, io->off, len, p->event);

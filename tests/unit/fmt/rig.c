@@ -77,6 +77,12 @@ static int shim_map(void *img, struct vh_map *m)
 	if (r == 0 && shim.reach)
 		reach(img, m);
 	leave();
+	for (uint32_t k = 0; r == 0 && shim.crypt && k < m->n; k++) {
+		if (m->ext[k].type == VH_EXT_DATA)
+			m->ext[k].flags |= VH_EXT_CRYPT;
+		else if (m->ext[k].type == VH_EXT_TRIM && (m->ext[k].flags & VH_EXT_PURE))
+			m->ext[k].bytes = 0; /* a hole that is still mapped would be decrypted */
+	}
 	if (shim.lock_self && !(m->flags & VH_MAP_NOWAIT) && chance(shim.delay * 20)) /* the answer grows old */
 		g_usleep(300);
 	if (shim.on_map)
@@ -130,6 +136,10 @@ static int shim_info(void *img, struct vh_image_info *i)
 
 	if (shim.lock_self)
 		i->caps |= VH_FMT_LOCK_SELF;
+	if (shim.crypt) {
+		i->caps |= VH_FMT_CRYPT;
+		i->cipher = shim.crypt;
+	}
 	return r;
 }
 

@@ -22,6 +22,7 @@ struct shim {
 	void (*on_map)(struct vh_map *m, int before); /* may be NULL */
 	int (*map)(void *img, struct vh_map *m);      /* instead of the plugin's */
 	unsigned reach; /* pure answers to an allocating write go on to the next multiple of this */
+	const struct vh_cipher *crypt; /* when opening: the format encrypts all its data so; NULL: not */
 	int lock_self; /* when opening: map and commit are not serialised by the core */
 };
 extern struct shim shim;

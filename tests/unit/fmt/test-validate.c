@@ -210,6 +210,55 @@ static void compressed(void)
 	bad(x[0].addr = INT64_MAX);
 }
 
+static void encrypted(void)
+{
+	begin(VH_MAP_READ, 512, 4096);
+	R.caps |= VH_FMT_CRYPT;
+	R.crypt_sector = 4096;
+	R.crypt_base = 4096;
+	x[0].flags = VH_EXT_CRYPT;
+	x[0].addr = 20 * MB + 512;
+	bad(R.caps &= ~VH_FMT_CRYPT);
+	bad(R.crypt_sector = 0);
+	bad(x[0].type = VH_EXT_ZERO);
+	bad(x[0].type = VH_EXT_OPAQUE);
+	bad(x[0].addr += 512);  /* agrees within 512 bytes, but not within the cipher's sector */
+	bad(x[0].addr = 512);   /* before what is encrypted */
+	bad(x[0].addr = 2560);
+	bad(R.crypt_base = 20 * MB + 4096);
+	bad(x[0].addr = INT64_MAX / 4096 * 4096 + 512);
+	bad(x[0].len = 1024); /* the rest of the sector would be somewhere else */
+	bad(x[0].len = 5120);
+	x[0].len = 12288 - 512; /* past the question, a whole sector's end */
+	good();
+	m.len = x[0].len = 3 * 4096 - 512;
+	m.n = 2;
+	x[0].len = 8192 - 512;
+	x[1] = x[0];
+	x[1].pos = 8192;
+	x[1].len = 4096;
+	x[1].addr = 30 * MB;
+	good();
+	bad(x[0].len = 8192 - 1024, x[1].pos = 8192 - 512, x[1].addr = 30 * MB + 3584, x[1].len = 4608);
+
+	begin(VH_MAP_WRITE, U + 512, 4096);
+	R.caps |= VH_FMT_CRYPT;
+	R.crypt_sector = 4096;
+	x[0].flags = VH_EXT_CRYPT | VH_EXT_COMMIT;
+	x[0].addr = 20 * MB + 512;
+	x[0].head = 512;
+	x[0].tail = U - 512 - 4096;
+	x[0].fill_head = x[0].fill_tail = VH_FILL_ZERO;
+	bad(x[0].head = 0);
+	bad(x[0].tail = 512);
+	bad(R.crypt_base = 20 * MB + 512);
+	x[0].tail = 3584;
+	good();
+	x[0].flags = VH_EXT_CRYPT | VH_EXT_PURE;
+	x[0].head = x[0].tail = 0;
+	good();
+}
+
 /* Any bytes: it must answer, and look at no extent past what the plugin may have written. */
 static void garbage(void)
 {
@@ -224,6 +273,10 @@ static void garbage(void)
 			edge[0].type = (uint16_t)(1 + k % 6);
 		m.ext = edge;
 		m.n = (uint32_t)g_test_rand_int_range(0, 7);
+		if (k & 2) {
+			R.caps |= VH_FMT_CRYPT;
+			R.crypt_sector = 4096;
+		}
 		(void)fmt_validate(&R, &m);
 	}
 	g_free(edge);
@@ -237,6 +290,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/fmt/validate/writing", writing);
 	g_test_add_func("/fmt/validate/erasing", erasing);
 	g_test_add_func("/fmt/validate/compressed", compressed);
+	g_test_add_func("/fmt/validate/encrypted", encrypted);
 	g_test_add_func("/fmt/validate/garbage", garbage);
 	return g_test_run();
 }

@@ -65,7 +65,15 @@ static void compressed_copied(struct img *x) { set(x, x->l2, get(x, x->l2) | COP
 static void compressed_outside(struct img *x) { set(x, x->l2, (get(x, x->l2) & ~UINT64_C(0x3fffffffffffff)) | ((uint64_t)x->n + 3 * CLUSTER)); }
 static void both_bits(struct img *x) { set(x, x->l2 + 8, get(x, x->l2 + 8) | UINT64_C(1) << 35 | 8); }
 static void bits_nowhere(struct img *x) { set(x, x->l2 + 16 * 200 + 8, 1); }
-static void short_entry(struct img *x) { q2_put(x->d + q2_be(x->d + 64, 8) + 36, 4, 0); }
+/* Without extra data; what follows it moves down. */
+static void short_entry(struct img *x)
+{
+	uint8_t *p = x->d + q2_be(x->d + 64, 8);
+
+	q2_put(p + 36, 4, 0);
+	memmove(p + 40, p + 64, 2);
+	memset(p + 42, 0, 24);
+}
 
 enum { MENDS = 1, KEEPS = 2 }; /* repair makes it clean; and the disk is as before the damage */
 static const struct damage {
@@ -109,7 +117,7 @@ static const struct damage {
 	{"compressed-outside", "compat=v3", "qemu-img convert -c -O qcow2 t u && mv u t", compressed_outside, 2, 0},
 	{"both-bits", "extended_l2=on", NULL, both_bits, 2, 0},
 	{"bits-nowhere", "extended_l2=on", NULL, bits_nowhere, 2, 0},
-	{"short-entry", "compat=v3", "qemu-img snapshot -c s t", short_entry, 2, 0},
+	{"short-entry", "compat=v3", "qemu-img snapshot -c s t", short_entry, 2, MENDS},
 	{"snapshot-ok", "compat=v3", "qemu-img snapshot -c s t && qemu-io -f qcow2 -c 'write -P 8 900k 300k' t", NULL, 0, MENDS | KEEPS},
 	{"bitmap-ok", "compat=v3", "qemu-img bitmap --add t b && qemu-img bitmap --add -g 4k t c && qemu-io -f qcow2 -c 'write -P 8 900k 300k' t", NULL, 0, MENDS | KEEPS},
 };

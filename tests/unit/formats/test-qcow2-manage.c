@@ -73,6 +73,12 @@ static void versions(void)
 		must(amend("t", q2_opts("compat", "1.1", (int64_t)3, "lazy-refcounts", "on", (int64_t)1, NULL), &e), &e);
 		has("t", "compat: 1.1");
 		has("t", "lazy refcounts: true");
+		{
+			gsize n2;
+			g_autofree uint8_t *d = q2_file("t", &n2);
+
+			g_assert_cmpint(d[79] & 1, ==, 0); /* not dirty: it was closed */
+		}
 		same_disk("t", want, n);
 		q2_run("qemu-img snapshot -a s t && qemu-img snapshot -d s t");
 		q2_clean("t");
@@ -98,13 +104,19 @@ static void widths(void)
 	gsize n;
 	g_autofree uint8_t *want = NULL;
 
-	make("cluster_size=1k", "qemu-img bitmap --add t b");
+	make("cluster_size=1k,lazy_refcounts=on", "qemu-img bitmap --add t b");
 	want = q2_raw("t", &n);
 	for (unsigned k = 0; k < G_N_ELEMENTS(bits); k++) {
 		g_autofree char *text = g_strdup_printf("refcount bits: %u\n", bits[k]);
 
 		must(amend("t", q2_opts("refcount-bits", "", (int64_t)bits[k], NULL), &e), &e);
 		has("t", text);
+		{
+			gsize n2;
+			g_autofree uint8_t *d = q2_file("t", &n2);
+
+			g_assert_cmpint(d[79] & 1, ==, 0);
+		}
 		same_disk("t", want, n);
 		q2_run("qemu-io -f qcow2 -c 'write -P %u 9M 100k' t", k + 1);
 		memset(want + (9 << 20), (int)k + 1, 100 << 10);

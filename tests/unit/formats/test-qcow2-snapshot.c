@@ -264,6 +264,61 @@ static void foreign_entry(void)
 	q2_clean("t");
 }
 
+static void no_bytes(void)
+{
+	q2_run("rm -f t && qemu-img create -q -f qcow2 t 0");
+	by(0, "t", 'c', "s1");
+	q2_run("qemu-img resize -q -f qcow2 t 1M && qemu-io -f qcow2 -c 'write -P 1 0 1M' t");
+	by(0, "t", 'c', "s2");
+	by(0, "t", 'a', "s1");
+	by(0, "t", 'd', "s1");
+	by(0, "t", 'a', "s2");
+	by(0, "t", 'd', "s2");
+	q2_run("qemu-io -f qcow2 -c 'read -P 1 0 1M' t");
+}
+
+/* Writes fail in the midst of it: the disk is as before, or as after; repair has nothing to decide. */
+static void failures(void)
+{
+	gsize n, size;
+	g_autofree uint8_t *one = NULL, *two = NULL, *file = NULL, *seen = NULL;
+	unsigned refused = 0;
+
+	q2_run("rm -f t && qemu-img create -q -f qcow2 -o cluster_size=512 t %s && qemu-io -f qcow2 %s t && qemu-img snapshot -c s0 t", DISK,
+	       write1);
+	one = q2_raw("t", &n);
+	q2_run("qemu-io -f qcow2 %s t", write2);
+	two = q2_raw("t", &n);
+	file = q2_file("t", &size);
+	seen = g_malloc(n);
+	for (unsigned k = 0; k < 30; k++) {
+		struct q2_img m;
+		struct q2_found f;
+		struct vh_err e = {0};
+		int r;
+
+		q2_file_set("t", file, size);
+		q2_open_(&m, "t", 0);
+		fake_vol_fail(m.v, 20000, k % 4 < 2 ? -ENOSPC : -EIO);
+		r = k % 2 ? fmt_snapshot_create(m.i, "s1", &e) : fmt_snapshot_apply(m.i, "s0", NULL, &e);
+		fake_vol_fail(m.v, 0, 0);
+		err_clear(&e);
+		refused += r < 0;
+		q2_close_(&m);
+		q2_open_(&m, "t", Q2_REPAIR);
+		if (q2_check_(&m, VH_CHECK_LEAK | VH_CHECK_CORRUPT, &f, &e) < 0)
+			g_error("%s", e.cause);
+		if (fmt_pread(m.i, seen, n, 0, &e) < 0)
+			g_error("%s", e.cause);
+		q2_close_(&m);
+		q2_clean("t");
+		if (memcmp(seen, two, n) && (k % 2 || memcmp(seen, one, n)))
+			g_error("turn %u (%d): the disk is neither as before nor as after", k, r);
+		of_snapshot("t", "s0", one, n);
+	}
+	g_assert_cmpuint(refused, >, 3);
+}
+
 static void crashes(void)
 {
 	struct q2_img m;
@@ -322,6 +377,8 @@ static void add(void)
 	g_test_add_func("/qcow2/snapshot/narrow", narrow);
 	g_test_add_func("/qcow2/snapshot/many", many);
 	g_test_add_func("/qcow2/snapshot/foreign-entry", foreign_entry);
+	g_test_add_func("/qcow2/snapshot/no-bytes", no_bytes);
+	g_test_add_func("/qcow2/snapshot/failures", failures);
 	g_test_add_func("/qcow2/snapshot/crashes", crashes);
 }
 

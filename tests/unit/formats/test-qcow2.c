@@ -42,16 +42,22 @@ static void grow(struct vh_meta *m, uint64_t n)
 	m->bytes = MAX(m->bytes, n);
 }
 
+static pthread_mutex_t m_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static int m_read(struct vh_meta *m, void *buf, uint64_t len, uint64_t off)
 {
-	uint64_t end = MIN(m->bytes, m->cap), n = off < end ? MIN(len, end - off) : 0;
+	uint64_t end, n;
 
+	pthread_mutex_lock(&m_lock);
+	end = MIN(m->bytes, m->cap);
+	n = off < end ? MIN(len, end - off) : 0;
 	memcpy(buf, m->data + (n ? off : 0), n);
+	pthread_mutex_unlock(&m_lock);
 	memset((uint8_t *)buf + n, 0, len - n);
 	return 0;
 }
 
-static int m_write(struct vh_meta *m, const void *buf, uint64_t len, uint64_t off)
+static int m_write_unlocked(struct vh_meta *m, const void *buf, uint64_t len, uint64_t off)
 {
 	m->writes++;
 	if (off > m->limit || len > m->limit - off)
@@ -64,9 +70,27 @@ static int m_write(struct vh_meta *m, const void *buf, uint64_t len, uint64_t of
 	return 0;
 }
 
+static int m_write(struct vh_meta *m, const void *buf, uint64_t len, uint64_t off)
+{
+	int r;
+
+	pthread_mutex_lock(&m_lock);
+	r = m_write_unlocked(m, buf, len, off);
+	pthread_mutex_unlock(&m_lock);
+	return r;
+}
+
 static int m_zero(struct vh_meta *m, uint64_t len, uint64_t off) { return m_write(m, NULL, len, off); }
 static int m_flush(struct vh_meta *m) { return 0; }
-static uint64_t m_bytes(struct vh_meta *m) { return m->bytes; }
+static uint64_t m_bytes(struct vh_meta *m)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&m_lock);
+	n = m->bytes;
+	pthread_mutex_unlock(&m_lock);
+	return n;
+}
 static int m_resize(struct vh_meta *m, uint64_t bytes)
 {
 	if (bytes > m->limit)
@@ -79,8 +103,10 @@ static int m_resize(struct vh_meta *m, uint64_t bytes)
 }
 static int m_discard(struct vh_meta *m, uint64_t len, uint64_t off)
 {
+	pthread_mutex_lock(&m_lock);
 	if (off < MIN(m->bytes, m->cap))
 		memset(m->data + off, 0, MIN(len, MIN(m->bytes, m->cap) - off));
+	pthread_mutex_unlock(&m_lock);
 	return 0;
 }
 
@@ -305,6 +331,108 @@ static void limits_of_counts(void)
 		g_assert_cmpuint(count, ==, k == 1 ? 3 : 1);
 	}
 	g_assert_cmpint(q2_ref_add(q, off, 4 * 65536, -1), ==, -EUCLEAN);
+	ops->close(q);
+	vol_free(m);
+}
+
+/* ---- several at once ---- */
+
+#define THREADS 4u
+#define CLUSTERS 16384u /* of 512 bytes; every thread has its own */
+struct worker { struct q2 *q; unsigned me, ops; uint64_t rnd, addr[CLUSTERS]; };
+static int workers_left;
+
+static int ask(struct q2 *q, struct vh_map *map)
+{
+	int r;
+
+	map->flags |= VH_MAP_NOWAIT;
+	map->n = 0;
+	r = ops->map(q, map);
+	if (r != -EAGAIN)
+		return r;
+	map->flags &= ~VH_MAP_NOWAIT;
+	return ops->map(q, map);
+}
+
+static uint64_t where(struct q2 *q, uint64_t c)
+{
+	struct vh_extent x[2];
+	struct vh_map map = {.size = sizeof(map), .op = VH_MAP_READ, .cap = 2, .pos = c * 512, .len = 512, .ext = x};
+
+	g_assert_cmpint(ask(q, &map), ==, 0);
+	return x[0].type == VH_EXT_DATA ? x[0].addr : 0;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+
+	for (unsigned k = 0; k < w->ops; k++) {
+		uint64_t c = 0;
+		struct vh_extent x[4];
+		struct vh_map map = {.size = sizeof(map), .op = VH_MAP_WRITE, .cap = 4, .len = 512, .ext = x};
+		int r, ok;
+
+		w->rnd = w->rnd * UINT64_C(6364136223846793005) + 1442695040888963407u;
+		c = (w->rnd >> 33) % (CLUSTERS / THREADS) * THREADS + w->me;
+		ok = (w->rnd >> 20) % 8 != 0;
+		map.pos = c * 512;
+		if ((w->rnd >> 25) % 4 == 0)
+			map.op = VH_MAP_DISCARD;
+		else if ((w->rnd >> 25) % 4 == 1)
+			map.len = 100;
+		g_assert_cmpuint(where(w->q, c), ==, w->addr[c]);
+		g_assert_cmpint(ask(w->q, &map), ==, 0);
+		g_assert_cmpuint(map.n, ==, 1);
+		if (!(x[0].flags & VH_EXT_COMMIT))
+			continue;
+		r = ops->commit(w->q, &map, ok ? 0 : -EIO, 1);
+		if (r == -EAGAIN)
+			r = ops->commit(w->q, &map, ok ? 0 : -EIO, 0);
+		g_assert_cmpint(r, ==, 0);
+		if (ok)
+			w->addr[c] = map.op == VH_MAP_WRITE ? x[0].addr : 0;
+	}
+	__atomic_sub_fetch(&workers_left, 1, __ATOMIC_ACQ_REL);
+	return NULL;
+}
+
+/* Mappings of different clusters run in parallel, beside flushes, with a cache too small for the tables. */
+static void parallel(void)
+{
+	static struct worker w[THREADS];
+	struct given g[] = {{"cluster-size", 512}, {"refcount-bits", 64}, {NULL, 0}};
+	struct vh_meta *m = vol_new();
+	g_autoptr(GHashTable) seen = g_hash_table_new(g_direct_hash, g_direct_equal);
+	pthread_t t[THREADS];
+	struct q2 *q;
+
+	create(m, CLUSTERS * 512, 0, g);
+	m_resize(m, UINT64_C(16) << 20); /* memory that does not move */
+	m_write(m, "", 1, (UINT64_C(16) << 20) - 1);
+	q = must_open(m, 0);
+	workers_left = THREADS;
+	for (unsigned k = 0; k < THREADS; k++) {
+		w[k] = (struct worker){.q = q, .me = k, .ops = g_test_slow() ? 200000 : 6000, .rnd = rnd()};
+		g_assert_cmpint(pthread_create(&t[k], NULL, work, &w[k]), ==, 0);
+	}
+	while (__atomic_load_n(&workers_left, __ATOMIC_ACQUIRE))
+		g_assert_cmpint(flush(q), ==, 0);
+	for (unsigned k = 0; k < THREADS; k++)
+		pthread_join(t[k], NULL);
+	g_assert_cmpint(q2_sync(q), ==, 0);
+	clean(q);
+	ops->close(q);
+	q = must_open(m, 0);
+	clean(q);
+	for (unsigned c = 0; c < CLUSTERS; c++) {
+		uint64_t a = w[c % THREADS].addr[c];
+
+		g_assert_cmpuint(where(q, c), ==, a);
+		g_assert_true(!a || g_hash_table_add(seen, GSIZE_TO_POINTER(a)));
+	}
+	g_assert_cmpuint(g_hash_table_size(seen), >, CLUSTERS / 8);
 	ops->close(q);
 	vol_free(m);
 }
@@ -781,6 +909,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/qcow2/widths", widths);
 	g_test_add_func("/qcow2/limits-of-counts", limits_of_counts);
 	g_test_add_func("/qcow2/allocator", allocator);
+	g_test_add_func("/qcow2/parallel", parallel);
 	g_test_add_func("/qcow2/strange-header", strange_header);
 	g_test_add_func("/qcow2/lazy", lazy);
 	g_test_add_func("/qcow2/entries", entries);

@@ -232,6 +232,7 @@ static void holes(void)
 {
 	struct blk_vol *v = vdi_new(4 * MB, "block-size=64K", NULL, 0);
 	struct fmt_image *i = vdi_open(v, NULL);
+	uint8_t before[16], after[16];
 	uint64_t full;
 	struct vdi_found f;
 
@@ -259,10 +260,13 @@ static void holes(void)
 	erase(i, VH_DISCARD, 0, MB);
 	erase(i, VH_ZERO, 3 * MB, MB);
 	fmt_close(i);
+	modified(v, before);
 	g_assert_cmpuint(vdi_get32(v, 388), ==, 48); /* what is free at the end is no hole */
 	g_assert_cmpint(vdi_check_raw(v, RW, &f), ==, 0);
 	g_assert_cmpint(f.leaks + f.corrupt, ==, 0);
 	g_assert_cmpint(f.fixed, ==, 1);
+	modified(v, after); /* the disk reads as before: children may go on */
+	g_assert_cmpmem(before, 16, after, 16);
 	g_assert_cmpuint(vdi_get32(v, 388), ==, 32);
 	g_assert_cmpuint(blk_vol_bytes(v), ==, VDI_DATA_OFF + 2 * MB);
 	i = vdi_open(v, NULL);
@@ -404,12 +408,14 @@ static void repair(void)
 {
 	struct blk_vol *v = vdi_new(4 * MB, "block-size=64K", NULL, 0);
 	struct fmt_image *i = vdi_open(v, NULL);
+	uint8_t before[16], after[16];
 	struct vdi_found f;
 	ERR_AUTO(e);
 
 	fill(i, 0, MB, 1);
 	fill(i, MB, MB, 2);
 	fmt_close(i);
+	modified(v, before);
 	vdi_put32(v, VDI_MAP_OFF + 3 * 4, 20);        /* block 3 is where block 20 is */
 	vdi_put32(v, VDI_MAP_OFF + 40 * 4, 63);       /* past the end of the file */
 	vdi_put32(v, VDI_MAP_OFF + 41 * 4, 0x7fffffff);
@@ -424,6 +430,8 @@ static void repair(void)
 	g_assert_cmpint(vdi_check_raw(v, RW, &f), ==, 0);
 	g_assert_cmpint(f.corrupt, ==, 4);
 	g_assert_cmpint(f.fixed, >=, 4);
+	modified(v, after);
+	g_assert_true(memcmp(before, after, 16)); /* damage that was mended reads otherwise */
 	clean(v);
 	i = vdi_open(v, NULL);
 	expect(i, 0, 3 * 64 * KB, 1);

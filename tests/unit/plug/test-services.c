@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /* The host table and the services of this layer, used as a plugin uses them. */
+#include <fcntl.h>
+#include <pty.h>
+#include <sys/wait.h>
 #include "stage.h"
 #include "plug/object.h"
+#include "plug/secret.h"
 #include "util/paths.h"
 
 static void test_table(void)
@@ -133,6 +137,126 @@ static void test_secret(void)
 	g_assert_cmpint(s->get("../chap", buf, sizeof(buf), &e), ==, -EINVAL);
 }
 
+/* The other forms: a file anywhere, an inherited descriptor; what is wrong with each is said, and never what is in it. */
+static void test_secret_forms(void)
+{
+	const struct vh_secret_ops *s = plug_service(VH_SVC_SECRET);
+	g_autofree char *root = stage_folder(), *value = NULL, *open_value = NULL, *path = NULL, *key = NULL, *fd_value = NULL;
+	g_autofree char *none = NULL;
+	static const uint8_t binary[] = {'a', 0, 200, 'b', '\n'};
+	char buf[64];
+	int p[2], fd, high;
+	ERR_AUTO(e);
+
+	g_setenv("VHOST_ROOT", root, 1);
+	write_secret(root, "pw", "hunter2\n", 0600);
+	write_secret(root, "open", "hunter2\n", 0640);
+	path = g_build_filename(root, "pw", NULL);
+	value = g_strconcat("file:", path, NULL);
+	open_value = g_strconcat("file:", root, "/open", NULL);
+	none = g_strconcat("file:", root, "/none", NULL);
+	g_assert_cmpint(s->get(value, buf, sizeof(buf), &e), ==, 7);
+	g_assert_cmpint(memcmp(buf, "hunter2", 7), ==, 0);
+	g_assert_cmpint(s->get(open_value, buf, sizeof(buf), &e), ==, -EACCES);
+	g_assert_null(strstr(e.cause, "hunter2"));
+	err_clear(&e);
+	g_assert_cmpint(s->get(none, buf, sizeof(buf), &e), ==, -ENOENT);
+	err_clear(&e);
+	g_assert_cmpint(s->get("file:/dev/zero", buf, sizeof(buf), &e), ==, -EACCES);
+	err_clear(&e);
+
+	/* A key of random bytes is all its bytes, also when the last one looks like a newline. */
+	key = g_build_filename(root, "key", NULL);
+	g_assert_true(g_file_set_contents(key, (const char *)binary, sizeof(binary), NULL));
+	g_chmod(key, 0600);
+	g_free(value);
+	value = g_strconcat("file:", key, NULL);
+	g_assert_cmpint(s->get(value, buf, sizeof(buf), &e), ==, sizeof(binary));
+	g_assert_cmpint(memcmp(buf, binary, sizeof(binary)), ==, 0);
+
+	/* A file's descriptor is read from its beginning each time; a pipe gives once, and is remembered until it is forgotten. */
+	fd = open(path, O_RDONLY);
+	g_assert_cmpint(fd, >=, 0);
+	fd_value = g_strdup_printf("fd:%d", fd);
+	for (int k = 0; k < 2; k++)
+		g_assert_cmpint(s->get(fd_value, buf, sizeof(buf), &e), ==, 7);
+	fcntl(fd, F_SETFD, FD_CLOEXEC); /* one of our own: not for secrets */
+	g_assert_cmpint(s->get(fd_value, buf, sizeof(buf), &e), ==, -EBADF);
+	err_clear(&e);
+	close(fd);
+	g_assert_cmpint(s->get(fd_value, buf, sizeof(buf), &e), ==, -EBADF);
+	err_clear(&e);
+	g_assert_cmpint(pipe(p), ==, 0);
+	g_assert_cmpint(write(p[1], "piped\n", 6), ==, 6);
+	close(p[1]);
+	high = dup2(p[0], 57);
+	close(p[0]);
+	g_assert_cmpint(high, ==, 57);
+	for (int k = 0; k < 2; k++) {
+		memset(buf, 0, sizeof(buf));
+		g_assert_cmpint(s->get("fd:57", buf, sizeof(buf), &e), ==, 5);
+		g_assert_cmpstr(buf, ==, "piped");
+	}
+	secret_forget();
+	g_assert_cmpint(s->get("fd:57", buf, sizeof(buf), &e), ==, 0); /* the pipe is empty */
+	close(57);
+	for (const char *const *bad = (const char *const[]){"fd:", "fd:x", "fd:-1", "fd:99999999", "file:", "prompt:\n", "", NULL}; *bad; bad++) {
+		g_assert_cmpint(s->get(*bad, buf, sizeof(buf), &e), ==, -EINVAL);
+		err_clear(&e);
+	}
+}
+
+/* A person at a terminal: asked once, nothing that is typed is shown, corrections count. */
+static void test_secret_prompt(void)
+{
+	const struct vh_secret_ops *s = plug_service(VH_SVC_SECRET);
+	char out[400] = "", buf[64];
+	size_t n = 0;
+	int tty, status;
+	pid_t pid = forkpty(&tty, NULL, NULL, NULL);
+
+	g_assert_cmpint(pid, >=, 0);
+	if (!pid) {
+		int64_t a = s->get("prompt:Passphrase of disk web", buf, sizeof(buf), NULL);
+		int ok = a == 7 && !memcmp(buf, "hunter2", 7) && s->get("prompt:Passphrase of disk web", buf, sizeof(buf), NULL) == 7;
+
+		secret_forget();
+		ok = ok && s->get("prompt:", buf, sizeof(buf), NULL) == -ECANCELED;
+		_exit(ok ? 42 : 1);
+	}
+	for (int typed = 0; n + 1 < sizeof(out);) {
+		ssize_t k = read(tty, out + n, sizeof(out) - 1 - n);
+
+		if (k <= 0)
+			break;
+		n += (size_t)k;
+		out[n] = 0;
+		if (!typed && strstr(out, "disk web: ")) {
+			g_assert_cmpint(write(tty, "wrong\025huntx\177er2\r", 16), ==, 16);
+			typed = 1;
+		} else if (typed == 1 && strstr(out, "Passphrase: ")) {
+			g_assert_cmpint(write(tty, "secr\003", 5), ==, 5);
+			typed = 2;
+		}
+	}
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	g_assert_true(WIFEXITED(status));
+	g_assert_cmpint(WEXITSTATUS(status), ==, 42);
+	g_assert_null(strstr(out, "hunt"));
+	g_assert_null(strstr(out, "secr"));
+	g_assert_cmpint(strstr(out, "disk web") == g_strrstr(out, "disk web"), ==, 1);
+	close(tty);
+	/* Without a terminal: an error at once, no wait. */
+	pid = fork();
+	g_assert_cmpint(pid, >=, 0);
+	if (!pid) {
+		setsid();
+		_exit(s->get("prompt:", buf, sizeof(buf), NULL) == -ENOTTY ? 42 : 1);
+	}
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	g_assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+}
+
 int main(int argc, char **argv)
 {
 	int r;
@@ -142,6 +266,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/plug/services/err", test_err);
 	g_test_add_func("/plug/services/object", test_object);
 	g_test_add_func("/plug/services/secret", test_secret);
+	g_test_add_func("/plug/services/secret-forms", test_secret_forms);
+	g_test_add_func("/plug/services/secret-prompt", test_secret_prompt);
 	r = g_test_run();
 	stage_done();
 	return r;
