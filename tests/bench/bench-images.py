@@ -129,14 +129,14 @@ def conversions(b, raw):
 
 
 def compressed(b, raw):
-    v, q = [VHOST, 'img', 'convert', '-q', '-c', '-f', 'raw'], ['qemu-img', 'convert', '-c', '-m', '16', '-W', '-f', 'raw']
+    v, q = [VHOST, 'img', 'convert', '-q', '-c', '-f', 'raw'], ['qemu-img', 'convert', '-c'] + DURABLE + ['-f', 'raw']
     zl = q + ['-O', 'qcow2', raw, '{}']
     b.row('compressed, zlib', v + ['-O', 'qcow2', raw, '{}'], zl, 1.0, more=blocks)
     b.row('compressed, fast', v + ['--compress-level', 'fast', '-O', 'qcow2', raw, '{}'], zl, 0.4, more=blocks, note='space: at most 1.10x')
     b.row('compressed, zstd', v + ['-O', 'qcow2', '-o', 'compression_type=zstd', raw, '{}'],
           q + ['-O', 'qcow2', '-o', 'compression_type=zstd', raw, '{}'], 0.8, more=blocks)
     if has_format('vmdk'):
-        q = ['qemu-img', 'convert', '-f', 'raw', '-O', 'vmdk', '-o', 'subformat=streamOptimized', raw, '{}']
+        q = ['qemu-img', 'convert'] + DURABLE + ['-f', 'raw', '-O', 'vmdk', '-o', 'subformat=streamOptimized', raw, '{}']
         v = [VHOST, 'img', 'convert', '-q', '-c', '-f', 'raw', '-O', 'vmdk', '-o', 'subformat=streamOptimized', raw, '{}']
         b.row('streamOptimized', v, q, 0.6, more=blocks)
 
