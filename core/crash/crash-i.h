@@ -153,6 +153,7 @@ struct round {
 	int fds[CRASH_VOLUMES];
 	uint64_t operations;
 	int made;   /* there is an image */
+	int marked; /* it was filled before the load, as it did not read as zeros */
 	int broken; /* the load itself failed: the image did not even work without a crash */
 };
 int round_load(struct round *r, struct vh_err *e); /* makes the image and runs the load; fills trace and oracle */

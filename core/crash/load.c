@@ -36,6 +36,7 @@ struct load {
 	struct guest_io io[BATCH];
 	struct { uint32_t *values; uint64_t sectors; unsigned number; } snapshot[SNAPSHOTS];
 	unsigned n_snapshots, snapshots_made;
+	int no_resizes;
 	int no_snapshots; /* this kind of image has none, or no more */
 };
 
@@ -210,6 +211,7 @@ static int resize(struct load *l, struct vh_err *e)
 	struct oracle_op op = {.op = ORACLE_RESIZE};
 	uint32_t k;
 	int ret;
+	ERR_AUTO(why);
 
 	if (crash_below(&l->rnd, 2) && crash_below(&l->rnd, 3) == 0)
 		size -= size % l->unit;
@@ -219,9 +221,15 @@ static int resize(struct load *l, struct vh_err *e)
 	op.n = (uint32_t)(size - old);
 	op.size = size;
 	k = control_begin(l, op);
-	ret = fmt_resize(l->image, size * CRASH_SECTOR, e);
-	if (ret < 0)
+	ret = fmt_resize(l->image, size * CRASH_SECTOR, &why);
+	if (ret == -EOPNOTSUPP) { /* not this kind of image, or not with snapshots */
+		l->no_resizes = 1;
+		return 0;
+	}
+	if (ret < 0) {
+		err_move(e, &why);
 		return ret;
+	}
 	control_end(l, k);
 	l->sectors = size;
 	return 0;
@@ -428,6 +436,22 @@ static int make_image(struct round *r, struct vh_err *e)
 	return ret < 0 ? err_set(e, ret, "cannot make an image of format %s", r->spec->format) : 0;
 }
 
+/* A new disk that does not read as zeros, an encrypted one, is filled first, with what a backing image would show. */
+static int mark(struct round *r, struct fmt_image *image, struct vh_err *e)
+{
+	uint64_t n = r->bytes / CRASH_SECTOR;
+	g_autofree uint8_t *disk = g_malloc(r->bytes);
+	int ret = fmt_pread(image, disk, r->bytes, 0, e), shifted;
+
+	for (uint64_t c = 0; c < n && !ret && !r->marked; c++)
+		r->marked = oracle_value(disk + c * CRASH_SECTOR, c, &shifted) != VALUE_ZERO;
+	if (ret || !r->marked)
+		return ret;
+	oracle_fill(disk, VALUE_BASE, 0, n);
+	ret = fmt_pwrite(image, disk, r->bytes, 0, e);
+	return ret ? ret : fmt_flush(image, e);
+}
+
 /* Its size, and with it how much there is to do, follows from the format's unit. */
 static int measure_unit(struct round *r, struct vh_err *e)
 {
@@ -439,8 +463,12 @@ static int measure_unit(struct round *r, struct vh_err *e)
 		return ret;
 	fmt_layer_get(image, 0, &info);
 	r->unit = MAX(info.unit / CRASH_SECTOR, 8);
+	if (info.caps & VH_FMT_WRITE_ONCE)
+		ret = err_set(e, -EOPNOTSUPP, "images of this kind are filled once and not written to");
+	else if (!r->base)
+		ret = mark(r, image, e);
 	fmt_close(image);
-	return info.caps & VH_FMT_WRITE_ONCE ? err_set(e, -EOPNOTSUPP, "images of this kind are filled once and not written to") : 0;
+	return ret;
 }
 
 static int run(struct load *l, struct vh_err *e)
@@ -459,7 +487,7 @@ static int run(struct load *l, struct vh_err *e)
 			ret = reopen(l, e);
 		else if (kind < 14 && s->snapshots && !l->no_snapshots && r->ops->snapshot_create && r->ops->snapshot_apply && r->ops->snapshot_remove)
 			ret = snapshot(l, e);
-		else if (kind < 19 && s->resizes && r->ops->resize)
+		else if (kind < 19 && s->resizes && !r->marked && !l->no_resizes && r->ops->resize)
 			ret = resize(l, e);
 		else
 			ret = batch(l, depth, e);
@@ -482,7 +510,7 @@ int round_load(struct round *r, struct vh_err *e)
 		return ret;
 	l.sectors = r->bytes / CRASH_SECTOR;
 	most = l.sectors + (r->spec->resizes && r->ops->resize ? l.sectors / 2 : 0);
-	r->oracle = oracle_new(l.sectors, most, r->base ? MIN(r->base_bytes / CRASH_SECTOR, l.sectors) : 0);
+	r->oracle = oracle_new(l.sectors, most, r->marked ? l.sectors : r->base ? MIN(r->base_bytes / CRASH_SECTOR, l.sectors) : 0);
 	pthread_mutex_init(&l.lock, NULL);
 	pthread_cond_init(&l.cond, NULL);
 	record_start(r->trace, r->vols);
