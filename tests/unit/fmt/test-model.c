@@ -30,7 +30,7 @@ static uint64_t unit, disk; /* allocation unit; bytes at first */
 static unsigned largest;    /* bytes of a request */
 
 struct cell {
-	uint8_t n, any, writers, readers, failed, shrink, ne;
+	uint8_t n, any, writers, readers, failed, shrink, ne, lost; /* lost: e is not all of them */
 	uint8_t v[8], e[8]; /* what may be read; what the writes now in flight, all together, may leave */
 };
 static struct cell *cells;
@@ -52,12 +52,13 @@ static void write_begin(unsigned c, unsigned n, uint8_t x, int discard)
 {
 	for (struct cell *p = &cells[c]; n--; p++) {
 		if (!p->writers)
-			p->ne = p->failed = p->shrink = 0;
+			p->ne = p->failed = p->shrink = p->lost = 0;
 		p->writers++;
 		if (discard)
 			p->failed = 1; /* what was there may stay */
 		set_add(p->v, &p->n, &p->any, x);
-		set_add(p->e, &p->ne, &p->failed, x);
+		set_add(p->e, &p->ne, &p->lost, x);
+		p->failed |= p->lost;
 	}
 }
 
@@ -280,6 +281,7 @@ static void cells_back(const struct cell *old)
 		p->failed |= p->writers != 0; /* and what was there before it may stay until then */
 		for (int j = 0; j < p->ne && p->writers; j++)
 			set_add(p->v, &p->n, &p->any, p->e[j]);
+		p->any |= p->writers && p->lost;
 	}
 }
 
