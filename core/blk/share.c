@@ -60,6 +60,7 @@ int blk_share(struct blk_vol *v, uint64_t off, struct blk_vol *from, uint64_t fr
 	do {
 		ret = ioctl(v->fd, FICLONERANGE, &r) < 0 ? -errno : 0;
 	} while (ret == -EINTR);
+	atomic_fetch_add(&v->other_mods, 1); /* the next flush is not needless, whatever came of it */
 	if (mask)
 		blk_range_end(v, &range);
 	switch (ret) {

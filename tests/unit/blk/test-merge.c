@@ -376,6 +376,10 @@ static void needless(gconstpointer engine)
 	g_assert_cmpint(blk_vol_resize(v, BYTES * 2, NULL), ==, 0);
 	g_assert_cmpint(flushes(&a), ==, 1);
 	g_assert_cmpint(flushes(&a), ==, 0);
+	/* Blocks shared with a file, or the attempt where the file system cannot. */
+	blk_share(v, 64 * KB, v, 0, 4 * KB);
+	g_assert_cmpint(flushes(&a), ==, 1);
+	g_assert_cmpint(flushes(&a), ==, 0);
 	/* A queue's writes outlive it. */
 	g_assert_cmpint(tq_io(&b, VH_WRITE, 0, buf, 4 * KB, 0), ==, 0);
 	tq_close(&b);
