@@ -127,8 +127,16 @@ static int alloc_many(struct q2 *q, uint64_t n, uint64_t *off)
 	/* So far ahead that the run is covered also behind the blocks that are made for it, which moves it on. */
 	for (int k = 0; r >= 0 && q2_uncovered(q, s, n); k++, s = q->end)
 		r = k < 16 ? q2_blocks_make(q, s, n + ((per + n / per + 4) << k)) : -EFBIG;
+	if (r >= 0 && q2_is_meta(q, s << q->h.bits, n << q->h.bits))
+		return q2_corrupt(q, "cluster %llu and those behind it count as free, and hold metadata", (unsigned long long)s);
 	for (uint64_t k = 0; r >= 0 && k < n; k++) {
-		r = q2_ref_set(q, s + k, 1);
+		uint64_t count;
+
+		r = q2_ref_get(q, s + k, &count);
+		if (r >= 0 && count)
+			r = q2_corrupt(q, "cluster %llu lies behind the last one in use, and is in use", (unsigned long long)(s + k));
+		if (r >= 0)
+			r = q2_ref_set(q, s + k, 1);
 		for (uint64_t j = 0; r < 0 && j < k; j++)
 			q2_ref_set(q, s + j, 0);
 	}

@@ -283,9 +283,10 @@ void q2_ref_close(struct q2 *q)
 
 int q2_find_end(struct q2 *q)
 {
+	uint64_t end = 0, file = (q2_io->bytes(q->vol) + q->cluster - 1) >> q->h.bits;
 	uint32_t tries = 64;
 
-	q->end = q->zero_lo = q->zero_hi = 0;
+	q->zero_lo = q->zero_hi = 0;
 	for (uint64_t b = q->rt_n; b-- > 0;) {
 		uint64_t per = q2_per_table(q), first = b << q->rb_bits;
 
@@ -297,14 +298,19 @@ int q2_find_end(struct q2 *q)
 			struct q2_tbl *t;
 			int r = q2_tbl_get(&q->rb, q->rt[b] + (c - per - first) / per * q->rb.slice, 0, &t);
 
-			if (r < 0)
+			if (r < 0) { /* then it is taken to be far enough behind all that can be in use */
+				if (q->end < file)
+					q->end = file;
 				return r;
-			for (uint64_t i = per; i-- > 0 && !q->end;)
+			}
+			for (uint64_t i = per; i-- > 0 && !end;)
 				if (q2_count(t->data, q->h.ref_order, (uint32_t)i))
-					q->end = c - per + i + 1;
+					end = c - per + i + 1;
 			q2_tbl_put(&q->rb, t);
-			if (q->end)
+			if (end) {
+				q->end = end;
 				return 0;
+			}
 		}
 		if (!tries) {
 			q->end = (b + 1) << q->rb_bits;
