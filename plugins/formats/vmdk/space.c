@@ -358,7 +358,8 @@ int space_take(struct extent *x, uint64_t *sector)
 	bit_set(x, s);
 	x->hint = s + 1;
 	*sector = x->phase + s * x->grain;
-	x->end = MAX(x->end, *sector + x->grain);
+	if (x->end < *sector + x->grain)
+		__atomic_store_n(&x->end, *sector + x->grain, __ATOMIC_RELAXED); /* tables are read without the lock */
 	return 0;
 }
 

@@ -176,9 +176,12 @@ static uint64_t wide_entry(const struct extent *x, uint64_t v)
 	}
 }
 
-static int sector_ok(const struct extent *x, uint64_t s)
+/* Whether n tables from sector s on lie in the file. Its end only grows while tables are read without the lock. */
+static int tables_inside(const struct extent *x, uint64_t s, uint64_t n)
 {
-	return s && s < x->end && x->gt_sectors <= x->end - s;
+	uint64_t end = __atomic_load_n(&x->end, __ATOMIC_RELAXED);
+
+	return s && s < end && n * x->gt_sectors <= end - s;
 }
 
 int tables_read(struct extent *x, const uint32_t *dir, uint32_t index, uint32_t n, uint8_t *buf)
@@ -196,7 +199,7 @@ int tables_read(struct extent *x, const uint32_t *dir, uint32_t index, uint32_t 
 		}
 		while (k + run < n && dir[index + k + run] && table_sector(x, dir[index + k + run]) == s + run * x->gt_sectors)
 			run++;
-		if (!sector_ok(x, s) || run * x->gt_sectors > x->end - s)
+		if (!tables_inside(x, s, run))
 			return -EIO;
 		r = x->img->ops->read(x->v, buf + k * each, run * each, s * SECTOR);
 		if (r < 0)
