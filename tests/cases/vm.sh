@@ -86,8 +86,8 @@ status 0 "resume" vhost vm resume web
 c=0; for i in $(seq 40); do c=$(vhost vm stats web --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["cpus"][0]["exits"])'); [ "$c" -gt "$b" ] && break; sleep 0.1; done
 check "and goes on" test "$c" -gt "$b"
 status 0 "reset" vhost vm reset web
-for i in $(seq 50); do [ "$(timeout 0.5 "$VHOST" vm console web </dev/null | grep -c 'hello from')" -ge 2 ] && break; sleep 0.1; done
-is "the guest has booted again" "$(timeout 0.5 "$VHOST" vm console web </dev/null | grep -c 'hello from')" 2
+for i in $(seq 50); do [ "$(timeout 2 "$VHOST" vm console web </dev/null | grep -c 'hello from')" -ge 2 ] && break; sleep 0.1; done
+is "the guest has booted again" "$(timeout 2 "$VHOST" vm console web </dev/null | grep -c 'hello from')" 2
 
 status 0 "balloon" vhost vm balloon web 32M --json
 is "its target" "$(json 'j["target"]')" 33554432

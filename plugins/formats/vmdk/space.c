@@ -388,7 +388,8 @@ int space_take_tables(struct extent *x, uint64_t sectors, uint64_t *sector)
 			bit_set(x, s + k);
 		x->tab_at = x->phase + s * x->grain;
 		x->tab_left = n * x->grain;
-		x->end = MAX(x->end, x->tab_at + x->tab_left);
+		if (x->end < x->tab_at + x->tab_left)
+			__atomic_store_n(&x->end, x->tab_at + x->tab_left, __ATOMIC_RELAXED);
 	}
 	*sector = x->tab_at;
 	x->tab_at += sectors;
