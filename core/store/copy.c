@@ -5,16 +5,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "store/convert.h"
 #include "store/store-i.h"
 
 #define BUF (UINT64_C(1) << 20)
 #define GRAIN (UINT64_C(64) << 10) /* runs of zeros shorter than this are written out */
 #define ZERO_STEP (UINT64_C(256) << 20)
-
-static int all_zero(const char *p, uint64_t n)
-{
-	return !n || (!*p && !memcmp(p, p + 1, n - 1));
-}
 
 /* The data at or after off in a file of `end` bytes: [*from, *to). Nothing more: *from = end. */
 static void next_data(int fd, uint64_t base, uint64_t off, uint64_t end, uint64_t *from, uint64_t *to)
@@ -103,9 +99,9 @@ static int put(struct sink *s, const char *buf, uint64_t len, uint64_t off, stru
 
 	while (at < len && !ret) {
 		uint64_t n = MIN(GRAIN, len - at), run = n;
-		int zero = all_zero(buf + at, n);
+		int zero = zero_all(buf + at, n);
 
-		while (at + run < len && (n = MIN(GRAIN, len - at - run)) && all_zero(buf + at + run, n) == zero)
+		while (at + run < len && (n = MIN(GRAIN, len - at - run)) && zero_all(buf + at + run, n) == zero)
 			run += n;
 		ret = zero ? s->zero(s, run, off + at, e) : s->data(s, buf + at, run, off + at, e);
 		at += run;

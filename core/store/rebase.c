@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include <unistd.h>
+#include "store/convert.h"
 #include "store/store-i.h"
 
 #define PIECE (UINT64_C(2) << 20)
@@ -51,11 +52,6 @@ int read_or_zeros(struct fmt_image *i, char *buf, uint64_t len, uint64_t off, st
 	return n ? fmt_pread(i, buf, n, off, e) : 0;
 }
 
-static int all_zero(const char *p, uint64_t n)
-{
-	return !n || (!*p && !memcmp(p, p + 1, n - 1));
-}
-
 struct rebase {
 	struct fmt_image *top, *below; /* below: the new backing image, or NULL */
 	uint64_t unit, backing_bytes, copied; /* backing_bytes: of the old one */
@@ -75,7 +71,7 @@ static int keep_piece(struct rebase *b, uint64_t off, uint64_t len, struct vh_er
 		if (!memcmp(b->old + at, b->new + at, n))
 			continue;
 		/* Where nothing is below yet, a format may take zeros for done when nothing is there; the new image would show. */
-		if (all_zero(b->old + at, n) && off + at + n <= b->backing_bytes)
+		if (zero_all(b->old + at, n) && off + at + n <= b->backing_bytes)
 			ret = fmt_pzero(b->top, n, off + at, e);
 		else
 			ret = fmt_pwrite(b->top, b->old + at, n, off + at, e);
