@@ -159,7 +159,7 @@ static int next(struct ctl_client *c, JsonObject **reply, int *continues, struct
 			return err_set(e, -ECONNRESET, "the VM has ended");
 	}
 	parser = json_parser_new();
-	if (!varlink_depth_ok((char *)c->in->data, (size_t)(end - c->in->data)) ||
+	if (!varlink_shape_ok((char *)c->in->data, (size_t)(end - c->in->data)) ||
 	    !json_parser_load_from_data(parser, (char *)c->in->data, (gssize)(end - c->in->data), NULL) ||
 	    !(n = json_parser_get_root(parser)) || !JSON_NODE_HOLDS_OBJECT(n))
 		return err_set(e, -EPROTO, "the VM's answer is not Varlink");

@@ -5,11 +5,12 @@
 #include <glib.h>
 #include <string.h>
 
-/* Bounds the parser's recursion before it begins. */
-int varlink_depth_ok(const char *s, size_t n)
+/* What the parser must not see: deep nesting, for it recurses, and anything but one object, for what json-glib 1.6 has built
+ * of a first value is lost in a cycle when a second one follows. */
+int varlink_shape_ok(const char *s, size_t n)
 {
 	unsigned depth = 0;
-	int in_string = 0;
+	int in_string = 0, ended = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		if (in_string) {
@@ -17,19 +18,24 @@ int varlink_depth_ok(const char *s, size_t n)
 				i++;
 			else if (s[i] == '"')
 				in_string = 0;
-		} else if (s[i] == '"') {
+			continue;
+		}
+		if (strchr(" \t\r\n", s[i]))
+			continue;
+		if (ended || (!depth && s[i] != '{'))
+			return 0;
+		if (s[i] == '"') {
 			in_string = 1;
 		} else if (s[i] == '{' || s[i] == '[') {
 			if (++depth > VARLINK_DEPTH)
 				return 0;
 		} else if (s[i] == '}' || s[i] == ']') {
-			if (!depth--)
-				return 0;
+			ended = !--depth;
 		} else if (s[i] == '/' || s[i] == '\'') {
 			return 0; /* comments and other quotes, which the parser knows and JSON does not */
 		}
 	}
-	return !depth && !in_string;
+	return ended;
 }
 
 static int flag(JsonObject *o, const char *name, int *out)
@@ -51,7 +57,7 @@ int varlink_parse(const char *s, size_t n, struct varlink_call *c)
 	JsonObject *o;
 
 	memset(c, 0, sizeof(*c));
-	if (!n || !g_utf8_validate(s, (gssize)n, NULL) || !varlink_depth_ok(s, n))
+	if (!n || !g_utf8_validate(s, (gssize)n, NULL) || !varlink_shape_ok(s, n))
 		return -EPROTO;
 	c->parser = json_parser_new();
 	if (!json_parser_load_from_data(c->parser, s, (gssize)n, NULL))

@@ -16,7 +16,8 @@ struct varlink_call {
 	JsonObject *params; /* NULL: none given */
 	int more, oneway, upgrade;
 };
-int varlink_depth_ok(const char *s, size_t n); /* strict enough that json-glib's recursion is bounded */
+/* Whether s is shaped like one object and nested no deeper than VARLINK_DEPTH: what json-glib may be given. */
+int varlink_shape_ok(const char *s, size_t n);
 /* One request of n bytes, without the NUL: -EPROTO when it is none. Hostile input. */
 int varlink_parse(const char *s, size_t n, struct varlink_call *out);
 void varlink_clear(struct varlink_call *c);

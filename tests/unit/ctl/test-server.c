@@ -282,7 +282,8 @@ static void garbage(void)
 	static const char *const bad[] = { "", "x", "{", "}", "[]", "null", "1", "\"a\"", "{}", "{\"method\":1}", "{\"method\":null}",
 		"{\"method\":{}}", "{\"method\":\"a.b\",\"parameters\":[]}", "{\"method\":\"a.b\",\"parameters\":1}",
 		"{\"method\":\"a.b\",\"more\":1}", "{\"method\":\"a.b\"", "{\"method\":\"a.b\"}}", "{'method':'a.b'}",
-		"{\"method\":\"a.b\"/**/}", "\xff\xfe", "{\"method\":\"\xff\"}", "{\"method\":\"a.b\",}x" };
+		"{\"method\":\"a.b\"/**/}", "\xff\xfe", "{\"method\":\"\xff\"}", "{\"method\":\"a.b\",}x",
+		"{\"method\":\"a.b\"}{\"method\":\"a.b\"}", "{} {\"method\":{\"a\":1}}", "[][]" };
 	GString *deep = g_string_new("{\"method\":\"a.b\",\"parameters\":{\"a\":");
 	g_autofree char *huge = g_malloc(200000), *answer = NULL;
 	int fd;
