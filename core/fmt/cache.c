@@ -26,8 +26,9 @@ int cache_init(struct cache *c, uint32_t leaves)
 {
 	memset(c, 0, sizeof(*c));
 	c->dir = calloc(leaves, sizeof(struct cache_leaf *));
+	c->key = calloc(leaves, sizeof(*c->key));
 	c->leaves = calloc(leaves, sizeof(*c->leaves));
-	if (!c->dir || !c->leaves) {
+	if (!c->dir || !c->key || !c->leaves) {
 		cache_fini(c);
 		return -ENOMEM;
 	}
@@ -39,40 +40,35 @@ int cache_init(struct cache *c, uint32_t leaves)
 void cache_fini(struct cache *c)
 {
 	free(c->dir);
+	free(c->key);
 	free(c->leaves);
 	memset(c, 0, sizeof(*c));
 }
 
+/* Both searches halve without a branch that depends on pos: such a branch is guessed wrong every second time. */
+
 /* The last leaf that begins at or before pos; 0 also when there is none. */
 static uint32_t leaf_of(const struct cache *c, uint64_t pos)
 {
-	uint32_t lo = 0, hi = c->n;
+	const uint64_t *k = c->key;
 
-	while (hi - lo > 1) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if (c->dir[mid]->x[0].pos <= pos)
-			lo = mid;
-		else
-			hi = mid;
+	for (uint32_t n = c->n, half; n > 1; n -= half) {
+		half = n / 2;
+		k += k[half] <= pos ? half : 0;
 	}
-	return lo;
+	return (uint32_t)(k - c->key);
 }
 
 /* The first extent of the leaf that ends after pos. */
 static uint32_t slot_of(const struct cache_leaf *l, uint64_t pos)
 {
-	uint32_t lo = 0, hi = l->n;
+	const struct cache_ext *x = l->x;
 
-	while (lo < hi) {
-		uint32_t mid = (lo + hi) / 2;
-
-		if (l->x[mid].pos + l->x[mid].len <= pos)
-			lo = mid + 1;
-		else
-			hi = mid;
+	for (uint32_t n = l->n, half; n > 1; n -= half) {
+		half = n / 2;
+		x += x[half].pos <= pos ? half : 0;
 	}
-	return lo;
+	return (uint32_t)(x - l->x) + (l->n && x->pos + x->len <= pos);
 }
 
 int cache_find(const struct cache *c, uint64_t pos, struct cache_ext *out)
@@ -95,6 +91,7 @@ static void leaf_remove(struct cache *c, uint32_t d)
 	struct cache_leaf *l = c->dir[d];
 
 	memmove(&c->dir[d], &c->dir[d + 1], (--c->n - d) * sizeof(struct cache_leaf *));
+	memmove(&c->key[d], &c->key[d + 1], (c->n - d) * sizeof(*c->key));
 	l->n = 0;
 	l->next = c->free;
 	c->free = l;
@@ -107,6 +104,8 @@ static void slot_remove(struct cache *c, uint32_t d, uint32_t i)
 	memmove(&l->x[i], &l->x[i + 1], (--l->n - i) * sizeof(l->x[0]));
 	if (!l->n)
 		leaf_remove(c, d);
+	else
+		c->key[d] = l->x[0].pos;
 }
 
 static struct cache_leaf *leaf_new(struct cache *c, uint32_t keep)
@@ -132,8 +131,10 @@ static struct cache_leaf *leaf_new(struct cache *c, uint32_t keep)
 
 static void dir_insert(struct cache *c, uint32_t d, struct cache_leaf *l)
 {
+	memmove(&c->key[d + 1], &c->key[d], (c->n - d) * sizeof(*c->key));
 	memmove(&c->dir[d + 1], &c->dir[d], (c->n++ - d) * sizeof(struct cache_leaf *));
 	c->dir[d] = l;
+	c->key[d] = l->x[0].pos;
 }
 
 /* Puts x, which overlaps nothing, where it belongs. */
@@ -146,7 +147,7 @@ static void insert(struct cache *c, const struct cache_ext *x)
 		l = leaf_new(c, 0);
 		l->n = 1;
 		l->x[0] = *x;
-		c->dir[c->n++] = l;
+		dir_insert(c, 0, l);
 		return;
 	}
 	d = leaf_of(c, x->pos);
@@ -160,12 +161,15 @@ static void insert(struct cache *c, const struct cache_ext *x)
 		for (d = 0; c->dir[d] != left; d++) /* a victim may have moved it */
 			;
 		dir_insert(c, d + 1, right);
-		if (x->pos > right->x[0].pos)
+		if (x->pos > right->x[0].pos) {
 			l = right;
+			d++;
+		}
 	}
 	i = slot_of(l, x->pos);
 	memmove(&l->x[i + 1], &l->x[i], (l->n++ - i) * sizeof(l->x[0]));
 	l->x[i] = *x;
+	c->key[d] = l->x[0].pos;
 }
 
 void cache_drop(struct cache *c, uint64_t lo, uint64_t hi)
@@ -198,6 +202,7 @@ void cache_drop(struct cache *c, uint64_t lo, uint64_t hi)
 			}
 		} else if (right.len) {
 			*x = right;
+			c->key[d] = c->dir[d]->x[0].pos;
 			return;
 		} else {
 			slot_remove(c, d, i);

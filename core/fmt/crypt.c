@@ -246,7 +246,7 @@ static void cop_done(struct blk_io *io, int result)
 {
 	struct cop *c = container_of(io, struct cop, sub.bio);
 
-	sub_ended(&c->sub);
+	fvq_ended(c->sub.vq);
 	if (result == 0 && io->op == VH_READ) {
 		if (offload(c))
 			return;

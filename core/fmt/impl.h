@@ -105,6 +105,7 @@ struct cache_ext {
 struct cache_leaf;
 struct cache {
 	struct cache_leaf **dir; /* sorted by position */
+	uint64_t *key;           /* where each of them begins */
 	struct cache_leaf *leaves, *free;
 	uint32_t n, fresh, cap, hand; /* leaves in use, ever touched, in all; the next to be evicted */
 };
@@ -268,6 +269,8 @@ struct fio {
 	struct fmt_queue *q;
 	struct fmt_io *next;
 	int result, direction;
+	struct shared lk; /* mapped.c */
+	struct fvq *vq;
 	union {
 		struct blk_io bio;
 		struct { struct work work; struct note note; } share; /* share.c, flat disks */
@@ -425,6 +428,9 @@ static inline struct fmt_io *io_list_take(struct io_list *l)
 	return io;
 }
 
+/* mapped.c: what is wholly known, without a request. 0: the machine's */
+int mapped_begin(struct fmt_queue *q, struct fmt_io *io);
+
 /* request.c */
 int req_begin(struct fmt_queue *q, struct fmt_io *io); /* 0: no free request */
 void req_step(struct req *r);
@@ -460,7 +466,7 @@ struct sub *sub_get(struct req *r);
 void sub_put(struct sub *s);
 void sub_submit(struct sub *s);
 void sub_queue(struct sub *s); /* with a done() of its own, which calls */
-void sub_ended(struct sub *s); /* this first */
+void fvq_ended(struct fvq *f); /* this first */
 int run_emit(struct req *r, struct run *run); /* 1: all submitted, 0: wait for a sub */
 /* Adds [addr, addr+len) to the run if it goes on where the run ends; 0: emit it first. */
 int run_add(struct run *run, struct fvq *vq, uint16_t op, uint16_t flags, uint64_t addr, uint64_t len, const struct vec *v);
@@ -477,6 +483,8 @@ int crypt_emit(struct req *r, struct run *run); /* as run_emit */
 void crypt_drop(struct req *r); /* gives back what it did not use */
 
 /* lock.c */
+void shared_enter(struct fmt_queue *q, struct shared *s, uint64_t lo, uint64_t hi); /* no gate is there: nothing to wait for */
+void shared_leave(struct fmt_queue *q, struct shared *s);
 int shared_acquire(struct req *r, uint64_t lo, uint64_t hi); /* 0: it waits, and is stepped when it has it */
 void shared_release(struct req *r);
 int excl_pool(struct fmt_image *i, uint32_t n); /* one queue more: n tickets for each that uses them */

@@ -152,9 +152,8 @@ static void fvq_send(struct fvq *f, struct sub *s)
 	blk_submit(f->vq, &s->bio);
 }
 
-void sub_ended(struct sub *s)
+void fvq_ended(struct fvq *f)
 {
-	struct fvq *f = s->vq;
 	struct sub *w;
 
 	f->inflight--;
@@ -172,7 +171,7 @@ static void sub_done(struct blk_io *io, int result)
 	struct sub *s = container_of(io, struct sub, bio);
 	struct req *r = s->req;
 
-	sub_ended(s);
+	fvq_ended(s->vq);
 	r->nsubs--;
 	if (result == -ETIMEDOUT)
 		r->timed_out = 1;

@@ -123,31 +123,38 @@ static void gate_leaves(struct fmt_queue *q, struct note *n)
 	}
 }
 
+void shared_enter(struct fmt_queue *q, struct shared *s, uint64_t lo, uint64_t hi)
+{
+	*s = (struct shared){.prev = q->sh_last, .lo = lo, .hi = hi, .seq = q->seqno++};
+	*(q->sh_last ? &q->sh_last->next : &q->sh_first) = s;
+	q->sh_last = s;
+}
+
 int shared_acquire(struct req *r, uint64_t lo, uint64_t hi)
 {
 	struct fmt_queue *q = r->q;
 	struct shared *s = &r->lk;
 
-	*s = (struct shared){.prev = q->sh_last, .lo = lo, .hi = hi, .seq = q->seqno++};
-	*(q->sh_last ? &q->sh_last->next : &q->sh_first) = s;
-	q->sh_last = s;
+	shared_enter(q, s, lo, hi);
 	for (struct gate *g = q->gate_first; g; g = g->next)
 		s->blockers += overlap(lo, hi, g->e->lo, g->e->hi);
 	r->locked = !s->blockers;
 	return r->locked;
 }
 
-void shared_release(struct req *r)
+void shared_leave(struct fmt_queue *q, struct shared *s)
 {
-	struct fmt_queue *q = r->q;
-	struct shared *s = &r->lk;
-
 	*(s->prev ? &s->prev->next : &q->sh_first) = s->next;
 	*(s->next ? &s->next->prev : &q->sh_last) = s->prev;
-	r->locked = 0;
 	for (struct gate *g = q->gate_first; g; g = g->next)
 		if (g->seq > s->seq && overlap(s->lo, s->hi, g->e->lo, g->e->hi) && !--g->holders)
 			acknowledge(q, g);
+}
+
+void shared_release(struct req *r)
+{
+	r->locked = 0;
+	shared_leave(r->q, &r->lk);
 }
 
 /* Tickets stay the image's when a queue is closed: others may still have gates of them. The next queue finds them. */

@@ -155,6 +155,8 @@ static int begin(struct fmt_queue *q, struct fmt_io *io)
 		flat_begin(q, io);
 		return 1;
 	}
+	if (mapped_begin(q, io))
+		return 1;
 	if (io->op == VH_DISCARD && (!(top->info.caps & VH_FMT_DISCARD))) {
 		complete_early(q, io, 0);
 		return 1;

@@ -162,6 +162,62 @@ static void cached(void)
 	g_free(b);
 }
 
+/* Mapped requests hold their range: what changes the mapping waits for them, and they for it. */
+static void mapped(void)
+{
+	struct blk_vol *v = toy_new(4 * MB);
+	struct fmt_image *i;
+	struct rig_queue q;
+	struct rig_async w[64], z, after;
+	uint8_t *b = g_malloc(MB);
+
+	reset();
+	fake_vol_sync(v, 1);
+	i = rig_open(v, "toy-format", 1, FMT_REPORT);
+	rig_queue_open(&q, i, 16);
+	fill(b, MB, 7);
+	g_assert_cmpint(rig_io(&q, VH_WRITE, 0, b, MB, 0), ==, 0);
+	g_assert_cmpint(rig_io(&q, VH_WRITE, 0, b, MB, 0), ==, 0);
+	g_assert_cmpint(rig_io(&q, VH_READ, 0, b, MB, 0), ==, 0);
+	for (int round = 0; round < 2; round++) {
+		shim.maps = 0;
+		fake_vol_hold(v, 1);
+		/* Once within the depth of the queue, once far past it: the rest waits in line. */
+		for (int k = 0; k < (round ? 64 : 4); k++)
+			rig_start(&w[k], &q, k % 2 ? VH_READ : VH_WRITE, 0, b + k * 4096, 4096, (uint64_t)k * 4096);
+		rig_start(&z, &q, VH_ZERO, 0, NULL, U, 0);
+		rig_start(&after, &q, VH_READ, 0, b + MB / 2, 4096, 4096);
+		g_usleep(20000);
+		g_assert_cmpuint(shim.maps, ==, 0);
+		for (int k = 0; k < (round ? 64 : 4); k++)
+			g_assert_false(w[k].done);
+		fake_vol_hold(v, 0);
+		for (int k = 0; k < (round ? 64 : 4); k++)
+			g_assert_cmpint(rig_wait(&w[k]), ==, 0);
+		g_assert_cmpint(rig_wait(&z), ==, 0);
+		g_assert_cmpint(rig_wait(&after), ==, 0);
+		is(b + MB / 2, 4096, 0);
+		g_assert_cmpuint(shim.maps, >, 0);
+		is(b, 4 * 4096, 7);
+		/* And again mapped: with the zeros gone. */
+		fill(b, MB, 7);
+		g_assert_cmpint(rig_io(&q, VH_WRITE, 0, b, U, 0), ==, 0);
+		g_assert_cmpint(rig_io(&q, VH_WRITE, 0, b, U, 0), ==, 0);
+		g_assert_cmpint(rig_io(&q, VH_READ, 0, b, U, 0), ==, 0);
+		is(b, U, 7);
+	}
+	/* An error is the request's own. */
+	fake_vol_fail_op(v, VH_WRITE, -EIO);
+	g_assert_cmpint(rig_io(&q, VH_WRITE, 0, b, 4096, 0), ==, -EIO);
+	fake_vol_fail_op(v, VH_WRITE, 0);
+	g_assert_cmpint(rig_io(&q, VH_WRITE, 0, b, 4096, 0), ==, 0);
+	rig_queue_close(&q);
+	g_assert_cmpint(rig_check(i), ==, 0);
+	fmt_close(i);
+	blk_vol_put(v);
+	g_free(b);
+}
+
 /* A slow answer that says "nothing here" of more than was asked arrives after another queue has written there. */
 static _Atomic int stale_stage;
 static void stale_hook(struct vh_map *m, int before)
@@ -598,6 +654,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/fmt/image/flat", flat);
 	g_test_add_func("/fmt/image/read-only", read_only);
 	g_test_add_func("/fmt/image/cached-ranges-cost-no-call-and-no-allocation", cached);
+	g_test_add_func("/fmt/image/mapped-requests-hold-their-range", mapped);
 	g_test_add_func("/fmt/image/stale-answer-is-not-cached", stale);
 	g_test_add_func("/fmt/image/drain-under-load", drain);
 	g_test_add_func("/fmt/image/queues-come-and-go", comings_and_goings);
