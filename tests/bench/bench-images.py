@@ -235,6 +235,54 @@ def reflink(b, raw):
             forget(disk)
 
 
+def huge(b):
+    """Internal snapshots and check of 1 TiB that is mapped from end to end (preallocated metadata). Snapshots add up in both alike."""
+    names = 'snapshot of a mapped TiB', 'check of a mapped TiB'
+    if not any(b.wanted(n) for n in names):
+        return
+    ours, theirs = b.p('huge0.qcow2'), b.p('huge1.qcow2')
+    for path in (ours, theirs):
+        subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', path, '1T'], check=True)
+    b.row(names[1], [VHOST, 'img', 'check', '-q', '-f', 'qcow2', ours], ['qemu-img', 'check', '-q', '-f', 'qcow2', theirs], 0.5)
+    b.row(names[0], ['sh', '-c', '"%s" img snapshot create -f qcow2 "%s" s$(date +%%N)' % (VHOST, ours)],
+          ['sh', '-c', 'qemu-img snapshot -c s$(date +%%N) "%s"' % theirs], 0.1)
+    forget(ours)
+    forget(theirs)
+
+
+def lookups(b):
+    """What a mapped request costs over one of raw, on a volume that answers at once (tests/bench/fmt-map)."""
+    tool = os.path.join(os.environ.get('BUILDDIR', ''), 'tests/bench/fmt-map')
+    formats = [f for f in ('qcow2', 'vmdk', 'vdi') if has_format(f) and b.wanted('mapped 4k ' + f)]
+    if not formats:
+        return
+    if not os.path.exists(tool):
+        print('mapped 4k: left out: no %s' % tool, file=sys.stderr)
+        return
+    raw = b.p('map.raw')
+    with open(raw, 'wb') as f:
+        for _ in range(256):
+            f.write(os.urandom(1 << 20))
+    argv = ['raw=' + raw]
+    for f in formats:
+        subprocess.run([VHOST, 'img', 'convert', '-q', '-f', 'raw', '-O', f, raw, b.p('map.' + f)], check=True)
+        argv.append('%s=%s' % (f, b.p('map.' + f)))
+    got = {}
+    for depth in ('1', '32'):
+        out = subprocess.run([tool, '9', '1000000' if depth == '32' else '300000', depth] + argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+        for m in re.finditer(r'^(\S+) (read|write) depth \d+: ([0-9.]+) ns \(([0-9.]+) to ([0-9.]+)\), (\d+) plugin calls$', out, re.M):
+            got[m[1], m[2], depth] = float(m[4]), 'median %s, at most %s; %s plugin calls in 9 runs' % (m[3], m[5], m[6])
+    for f in formats:
+        for op in ('read', 'write'):
+            for depth in ('1', '32'):
+                (ns, note), (flat, _) = got[f, op, depth], got['raw', op, depth]
+                rows.append(('mapped 4k %s, %s, depth %s' % (f, op, depth), 'ns', ns, flat, ns - flat, 100,
+                             'CPU time, smallest of 9; second column: raw, third: the difference; ' + note, False))
+                print('%-44s %10.1f %10.1f  %.1f' % (rows[-1][0], ns, flat, ns - flat), flush=True)
+    for f in ['raw'] + formats:
+        forget(b.p('map.' + f))
+
+
 def table(args, raw):
     u = os.uname()
     qemu = subprocess.run(['qemu-img', '--version'], stdout=subprocess.PIPE, text=True).stdout.splitlines()[0]
@@ -275,6 +323,8 @@ def main():
             conversions(b, raw)
             reflink(b, raw)
             small(b, raw)
+            lookups(b)
+            huge(b)
             requests(b)
             compressed(b, raw)
         else:
