@@ -178,7 +178,7 @@ static int new_target(struct job_spec *s, const char *path, struct vh_job *j, st
 	if (ret)
 		return ret;
 	s->v.dst = store_target_image(s->target);
-	s->v.fresh = !ts.backing;
+	s->v.fresh = !ts.backing && store_target_fresh(s->target);
 	s->v.differs = ts.backing != NULL;
 	return 0;
 }

@@ -161,13 +161,11 @@ static void js_disk_bytes(JsonBuilder *b, void *ctx)
 int img_run_resize(struct cmd_ctx *c, struct vh_err *e)
 {
 	uint32_t prealloc = (uint32_t)vh_opt_num(c->opts, "preallocation", 0);
-	const struct vh_pool_ops *ops;
 	struct vh_vol_stat st;
 	struct cmd_volume v;
 	char format[32];
 	uint64_t bytes;
 	struct vh_job j;
-	void *pool;
 	int ret = cmd_target_open(c, c->args[0], 1, &v, e);
 
 	if (ret)
@@ -181,16 +179,13 @@ int img_run_resize(struct cmd_ctx *c, struct vh_err *e)
 		ret = resize_image(c, &v, &bytes, e);
 		goto out;
 	}
-	ops = store_pool_ops(v.pool, &pool);
 	ret = check_size(c->args[1], st.bytes, (int)vh_opt_num(c->opts, "shrink", 0), &bytes, e);
 	if (!ret && prealloc > VH_PREALLOC_FULL)
 		ret = err_usage(e, "a raw disk has no metadata to allocate");
-	if (!ret && !ops->resize)
-		ret = err_set(e, -EOPNOTSUPP, "this type of pool cannot resize volumes");
 	if (ret)
 		goto out;
 	job_begin(&j, "resizing", c->quiet || c->json);
-	ret = ops->resize(pool, v.name, bytes, prealloc, &j, e);
+	ret = store_vol_resize(v.pool, v.name, bytes, prealloc, &j, e);
 	job_end(&j);
 out:
 	if (ret)

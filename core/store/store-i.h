@@ -5,6 +5,7 @@
 
 #include <glib.h>
 #include "plug/object.h"
+#include "store/lease.h"
 #include "store/store.h"
 
 struct store_pool {
@@ -23,6 +24,9 @@ int hostmeta_set(const struct store_pool *p, const char *volume, const char *key
 /* The place of a volume's values, taken before it is removed (NULL: none are kept here), and forgetting them afterwards. */
 char *hostmeta_group(const struct store_pool *p, const char *volume);
 void hostmeta_drop(const struct store_pool *p, const char *group);
+
+/* attach.c: the host's lease, for pools whose plugin has none (else *out is NULL), around a call of the plugin. */
+int store_lease(struct store_pool *p, const char *volume, uint32_t mode, const char *who, struct lease **out, struct vh_err *e);
 
 /* attach.c: a value beside a volume, wherever its pool keeps it; "" when there is none. */
 int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e);

@@ -53,6 +53,14 @@ int store_format_pick(struct store_pool *p, const char *volume, const char *give
 /* Whole volumes, as the commands need them. */
 int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat *st, struct vh_err *e);
 int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
+int store_vol_resize(struct store_pool *p, const char *volume, uint64_t bytes, uint32_t prealloc, struct vh_job *j,
+		     struct vh_err *e); /* of the pool's volume, whatever is in it */
+/* The pool's own snapshots. create: the volume is leased for reading for the time, unless beside_writer: then what a running
+ * guest has not flushed is not in it. list: with stats, -ENOENT of the volume; nothing where the pool has none. */
+int store_snapshot_create(struct store_pool *p, const char *volume, const char *snap, int beside_writer, struct vh_err *e);
+int store_snapshot_list(struct store_pool *p, const char *volume, vh_list_fn *fn, void *ctx, struct vh_err *e);
+int store_snapshot_remove(struct store_pool *p, const char *volume, const char *snap, struct vh_job *j, struct vh_err *e);
+int store_snapshot_rollback(struct store_pool *p, const char *volume, const char *snap, struct vh_job *j, struct vh_err *e);
 /* store_vol_remove, and the further files that were made for its image with it. */
 int store_vol_delete(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
 /* The size of the disk inside, without a lease (it may be in use): UINT64_MAX when it cannot be told. */
@@ -68,15 +76,17 @@ struct store_create {
 	const char *backing, *backing_format;
 	int backing_blind;
 	const char *const *allow; /* real paths of folders that it may lie in, beside the pool's; may be NULL */
+	int *zeroed; /* out, may be NULL: the disk reads as zeros */
 };
 /* Makes a volume with its format in it, and records the format last: one without a record is unfinished. Further files that
  * the format needs are made beside it. */
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e);
 int store_vol_finish(struct store_pool *p, const char *volume, const char *format, struct vh_err *e);
 void store_vol_abandon(struct store_pool *p, const char *volume, const char *format); /* an unfinished one goes, with its files */
-/* Within a pool by its own means where it has them, else by copying. */
-int store_vol_clone(struct store_pool *from, const char *src, struct store_pool *to, const char *dst, struct vh_job *j,
-		    struct vh_err *e);
+/* Within a pool by its own means where it has them, else by copying. snap: of this snapshot of the pool (NULL: of the volume).
+ * how: VH_CLONE_*; COW and snapshots only where the pool has them. */
+int store_vol_clone(struct store_pool *from, const char *src, const char *snap, struct store_pool *to, const char *dst, uint32_t how,
+		    struct vh_job *j, struct vh_err *e);
 /* Volume bytes from and to a file descriptor, holes kept where both sides have them. import: the rest of the volume
  * becomes zeros. bytes: of the source, UINT64_MAX: up to its end. */
 int store_import(struct blk_vol *v, int fd, uint64_t bytes, struct vh_job *j, struct vh_err *e);
@@ -173,6 +183,7 @@ struct store_target_spec {
 };
 int store_target_new(const struct store_target_spec *s, struct store_target **out, struct vh_job *j, struct vh_err *e);
 struct fmt_image *store_target_image(struct store_target *t);
+int store_target_fresh(const struct store_target *t); /* its disk reads as zeros (or as its backing image) */
 int store_target_finish(struct store_target *t, struct vh_err *e); /* durable, then it has its name; frees t, also on failure */
 /* Instead of a name: its bytes to a file descriptor. Frees t. Only of a file. */
 int store_target_send(struct store_target *t, int fd, struct vh_err *e);
