@@ -170,3 +170,31 @@ out:
 	cmd_volume_close(&v);
 	return ret;
 }
+
+static const char *const wipes[] = {"zero", "write", "random", "discard", NULL}; /* enum store_wipe */
+const struct vh_opt *const vol_wipe_options[] = {
+	CMD_OPT("how", VH_OPT_ENUM, "What is done to every byte", .defval = "zero", .choices = wipes), NULL};
+const char vol_wipe_help[] =
+	"zero: zeros, by the quickest means of the storage (which may only forget where the old data is); write: zeros that are written out;\n"
+	"random: random bytes; discard: the space is given back, and zeros are written where that does not read as zeros. All but random\n"
+	"are read back. Whatever image was in the volume, it is an empty raw disk afterwards. Older copies (of snapshots, of a file\n"
+	"system or an SSD that writes elsewhere) are out of reach from here; delete the snapshots first.";
+
+int vol_run_wipe(struct cmd_ctx *c, struct vh_err *e)
+{
+	struct cmd_volume v;
+	struct vh_job j;
+	int ret = cmd_volume_open(c->args[0], &v, e);
+
+	if (ret)
+		return ret;
+	job_begin(&j, "wiping", c->quiet || c->json);
+	ret = store_vol_wipe(v.pool, v.name, (enum store_wipe)vh_opt_num(c->opts, "how", 0), &j, e);
+	job_end(&j);
+	if (ret)
+		err_object(e, "volume %s/%s", v.pool_name, v.name);
+	else
+		vol_done(c, &v, "wiped");
+	cmd_volume_close(&v);
+	return ret;
+}

@@ -228,6 +228,33 @@ static int make_room(struct store_pool *p, const char *name, uint64_t now, uint6
 	return ret;
 }
 
+int store_vol_room(struct store_pool *p, const char *volume, const char *format, uint64_t bytes, struct vh_job *j, struct vh_err *e)
+{
+	struct vh_create vc = {.size = sizeof(vc), .bytes = bytes, .name = volume};
+	const struct vh_format_ops *ops;
+	struct optset *set = NULL;
+	uint64_t required, full = 0, now;
+	struct blk_vol *v;
+	int ret = plug_format(format, &ops, e), grows;
+
+	if (ret || !ops->measure)
+		return ret;
+	ret = rw_volume(p, volume, "resize", &v, e);
+	if (ret)
+		return ret;
+	grows = !!(blk_vol_info(v)->caps & VH_VOL_GROW);
+	now = blk_vol_bytes(v);
+	blk_vol_put(v);
+	if (grows)
+		return 0;
+	if (!optset_parse(ops->create_options, NULL, format, &set, NULL)) {
+		vc.opts = optset_get(set);
+		ret = ops->measure(&vc, 0, &required, &full, e);
+		optset_free(set);
+	}
+	return ret || full <= now ? ret : store_vol_resize(p, volume, full, VH_PREALLOC_OFF, j, e);
+}
+
 /* A volume with a format that has metadata: "unfinished" is beside it from its first moment until the format is
  * recorded, so that what a crash left is known and made anew. */
 static int create_formatted(struct store_pool *p, const struct store_create *c, const struct vh_format_ops *ops,
@@ -520,7 +547,7 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 }
 
 /* A copy of an image that keeps its data in further files would write into the original's. */
-static int one_file(struct store_pool *p, const char *volume, struct vh_err *e)
+int store_one_file(struct store_pool *p, const char *volume, struct vh_err *e)
 {
 	struct vh_ref *refs = NULL;
 	char format[32];
@@ -532,7 +559,7 @@ static int one_file(struct store_pool *p, const char *volume, struct vh_err *e)
 	for (int k = 0; k < n && !ret; k++)
 		if (refs[k].role == VH_REF_DATA) {
 			err_remedy(e, "convert it into a new image: vhost vol convert");
-			ret = err_set(e, -EOPNOTSUPP, "its data is in further files (%s), which a copy would share", refs[k].name);
+			ret = err_set(e, -EOPNOTSUPP, "its data is in further files (%s), which this would not reach", refs[k].name);
 		}
 	free(refs);
 	return n < 0 ? n : ret;
@@ -578,7 +605,7 @@ int store_vol_clone(struct store_pool *from, const char *src, const char *snap, 
 		ret = name_check("snapshot", snap, e);
 	if (ret)
 		return about(to, dst, ret, e);
-	ret = one_file(from, src, e);
+	ret = store_one_file(from, src, e);
 	if (ret)
 		return about(from, src, ret, e);
 	if (special && (from != to || !from->ops->clone || !(from->ops->caps & need))) {

@@ -28,6 +28,9 @@ void hostmeta_drop(const struct store_pool *p, const char *group);
 /* attach.c: the host's lease, for pools whose plugin has none (else *out is NULL), around a call of the plugin. */
 int store_lease(struct store_pool *p, const char *volume, uint32_t mode, const char *who, struct lease **out, struct vh_err *e);
 
+/* create.c: -EOPNOTSUPP for an image whose data is in further files: what is done to the volume alone would not be enough. */
+int store_one_file(struct store_pool *p, const char *volume, struct vh_err *e);
+
 /* attach.c: a value beside a volume, wherever its pool keeps it; "" when there is none. */
 int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e);
 int vol_meta_read(struct store_pool *p, const char *volume, const char *key, char *buf, size_t cap, struct vh_err *e);

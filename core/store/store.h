@@ -55,6 +55,12 @@ int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat 
 int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
 int store_vol_resize(struct store_pool *p, const char *volume, uint64_t bytes, uint32_t prealloc, struct vh_job *j,
 		     struct vh_err *e); /* of the pool's volume, whatever is in it */
+/* Before an image's disk becomes `bytes` long: a volume that does not grow by itself is made large enough. */
+int store_vol_room(struct store_pool *p, const char *volume, const char *format, uint64_t bytes, struct vh_job *j, struct vh_err *e);
+/* Overwrites all of a volume: with zeros by the storage's quickest means, with zeros that are written, with random bytes, or by giving
+ * its space back. It is an empty raw disk afterwards. */
+enum store_wipe { STORE_WIPE_ZERO, STORE_WIPE_WRITE, STORE_WIPE_RANDOM, STORE_WIPE_DISCARD };
+int store_vol_wipe(struct store_pool *p, const char *volume, enum store_wipe how, struct vh_job *j, struct vh_err *e);
 /* The pool's own snapshots. create: the volume is leased for reading for the time, unless beside_writer: then what a running
  * guest has not flushed is not in it. list: with stats, -ENOENT of the volume; nothing where the pool has none. */
 int store_snapshot_create(struct store_pool *p, const char *volume, const char *snap, int beside_writer, struct vh_err *e);

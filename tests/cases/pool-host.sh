@@ -17,6 +17,25 @@ is "the other definition sees the volume" "$(json 'j["bytes"]')" 8388608
 is "but its records are the definition's" "$(json 'j["format"]')" None
 run vhost vol set s2/v --format raw
 
+# --- definitions: secrets are named, never in it; what is given more than once stays so.
+status 2 "a descriptor is no definition" vhost pool define sec --type shelf --path "$tmp/a" --secret fd:5
+(cd "$tmp" && vhost pool define sec --type shelf --path a --secret file:key --tag one --tag 'two;three' --tag four >/dev/null)
+run vhost pool info sec --json
+is "the secret's place is kept absolute" "$(json 'j["options"]["secret"]')" "file:$tmp/key"
+like "all that was repeated is shown" "$(vhost pool info sec)" "*tag=one*tag=two;three*tag=four*"
+status 3 "the secret is missing" vhost vol list sec
+like "the file is named" "$err" "*$tmp/key*"
+echo sesame >"$tmp/key"
+status 1 "it may be read by others" vhost vol list sec
+like "and is refused" "$err" "vhost: secret file:*$tmp/key can be read by others*[(]*chmod 0600*"
+chmod 600 "$tmp/key"
+status 0 "with mode 0600 it is taken" vhost vol list sec
+run vhost pool info sec --json
+check "and never shown" bash -c '! grep -rq sesame "$0" "$1"' "$VHOST_ROOT/config" "$tmp/.out"
+status 0 "the same again is no error" vhost pool define sec --type shelf --path "$tmp/a" --secret "file:$tmp/key" --tag one --tag 'two;three' --tag four
+status 4 "another list is" vhost pool define sec --type shelf --path "$tmp/a" --secret "file:$tmp/key" --tag one --tag four
+vhost pool undefine sec >/dev/null
+
 # --- leases: whoever comes by whatever name.
 # holds MODE POOL/VOLUME: a process that has it, as $holder.
 holds() {
@@ -77,6 +96,54 @@ status 0 "delete the snapshot" vhost vol snapshot delete s/v first
 run vhost vol snapshot list s/v --json
 is "it is gone" "$(json 'j["snapshots"]')" "[]"
 status 2 "a snapshot's name is checked" vhost vol snapshot create s/v ../x
+
+# --- images on volumes that do not grow by being written
+if [ -e "$BUILDDIR/plugins/formats/qcow2/qcow2.so" ]; then
+	status 0 "qcow2" vhost vol create s/q --size 64M --format qcow2
+	run vhost vol info s/q --json
+	room=$(json 'j["bytes"]')
+	is "has a disk of that size" "$(json 'j["disk_bytes"]')" 67108864
+	is "and all the room that it can need" "$room" "$(vhost vol measure --size 64M --format qcow2 --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["fully_allocated"])')"
+	head -c 67108864 /dev/urandom >"$tmp/full"
+	vhost vol create s/raw --size 64M >/dev/null; vhost vol upload s/raw "$tmp/full" >/dev/null
+	status 0 "every byte of the disk can be written" vhost vol convert s/raw s/q --no-create
+	status 0 "and is there" vhost vol compare s/raw s/q
+	status 0 "check finds no fault" vhost vol check s/q
+	status 0 "again: found done" vhost vol create s/q --size 64M --format qcow2
+	status 0 "resize" vhost vol resize s/q 128M
+	run vhost vol info s/q --json
+	check "the volume has grown with it" test "$(json 'j["bytes"]')" -gt 134217728
+	status 0 "check finds no fault" vhost vol check s/q
+	status 0 "the volume alone" vhost vol resize s/q 200M --volume
+	run vhost vol info s/q --json
+	is "the disk stays" "$(json '(j["bytes"], j["disk_bytes"])')" "(209715200, 134217728)"
+	status 2 "never smaller" vhost vol resize s/q 1M --volume --shrink
+	status 0 "convert into the pool" vhost vol convert s/raw s/q2 --format qcow2
+	status 0 "is the same" vhost vol compare s/raw s/q2
+	status 0 "and out of it" vhost vol convert s/q2 default/q3 --format qcow2
+	status 0 "is the same" vhost vol compare s/q2 default/q3
+	# What is there and not known is somebody's.
+	vhost vol create s/theirs --size 64M >/dev/null; vhost vol upload s/theirs "$tmp/full" >/dev/null
+	rm "$VHOST_ROOT/data/volumes/s.conf"
+	for q in raw q2; do vhost vol set s/$q --format "${q/q2/qcow2}" >/dev/null; done
+	status 4 "a volume of unknown contents is not converted over" vhost vol convert s/raw s/theirs
+	status 4 "nor cloned over" vhost vol clone default/q3 s/theirs
+	status 4 "nor formatted" vhost vol create s/theirs --size 60M --format qcow2
+	check "it is as it was" cmp "$tmp/full" "$tmp/a/theirs"
+fi
+
+# --- wiping
+vhost vol create s/w --size 8M >/dev/null
+for how in write random discard zero; do
+	vhost vol upload s/w "$tmp/data" >/dev/null
+	status 0 "wipe: $how" vhost vol wipe s/w --how $how
+	if [ $how = random ]; then check "nothing of it is left" bash -c '! cmp -s -n 4096 "$0" "$1" && ! tail -c 4096 "$1" | cmp -s - <(tail -c 4096 "$0")' "$tmp/data" "$tmp/a/w"
+	else check "all zeros" cmp -n 8388608 /dev/zero "$tmp/a/w"; fi
+done
+holds write s/w
+status 4 "not while somebody uses it" vhost vol wipe s2/w
+like "who is named" "$err" "vhost: volume s2/w: in use by pid $holder *"
+ends
 
 # --- a lease that outlives its holder
 status 0 "define a pool with such leases" vhost pool define st --type shelf --path "$tmp/b" --sticky on

@@ -28,7 +28,10 @@ static const struct vh_opt opt_path = {.size = sizeof(struct vh_opt), .type = VH
 	.name = "path", .doc = "The folder"};
 static const struct vh_opt opt_sticky = {.size = sizeof(struct vh_opt), .type = VH_OPT_BOOL, .name = "sticky", .defval = "off",
 	.doc = "Leases outlive their holders"};
-static const struct vh_opt *const pool_options[] = {&opt_path, &opt_sticky, NULL};
+static const struct vh_opt opt_secret = {.size = sizeof(struct vh_opt), .type = VH_OPT_SECRET, .name = "secret", .doc = "To be had, or not"};
+static const struct vh_opt opt_tag = {.size = sizeof(struct vh_opt), .type = VH_OPT_STR, .flags = VH_OPT_REPEAT, .name = "tag",
+	.doc = "Any words"};
+static const struct vh_opt *const pool_options[] = {&opt_path, &opt_sticky, &opt_secret, &opt_tag, NULL};
 
 static int fail(struct vh_err *e, const char *name)
 {
@@ -131,8 +134,15 @@ static const struct vh_volume_ops volume_ops = {
 static int p_open(const struct vh_opts *opts, struct vh_object *o, void **pool, struct vh_err *e)
 {
 	struct pool *p = calloc(1, sizeof(*p));
+	const struct vh_secret_ops *secrets = vh_service(vh_host_ptr, VH_SVC_SECRET, VH_END(secrets, get));
+	char key[64];
+	int64_t n = vh_opt_str(opts, "secret", NULL) ? secrets->get(vh_opt_str(opts, "secret", NULL), key, sizeof(key), e) : 0;
 
 	(void)o;
+	if (n < 0) {
+		free(p);
+		return (int)n;
+	}
 	io = vh_service(vh_host_ptr, VH_SVC_IO, VH_END(io, done));
 	p->fd = open(vh_opt_str(opts, "path", ""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (p->fd < 0) {
