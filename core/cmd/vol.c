@@ -118,6 +118,8 @@ static int run_delete(struct cmd_ctx *c, struct vh_err *e)
 		return ret;
 	/* Pools find deleting twice no error; a person who mistypes a name does. */
 	ret = store_vol_stat(v.pool, v.name, &st, e);
+	if (ret == -ENOENT && store_pool_ops(v.pool, NULL)->remove)
+		store_vol_remove(v.pool, v.name, NULL, NULL); /* what an attempt that was cut short may have left */
 	if (!ret) {
 		job_begin(&j, "deleting", c->quiet || c->json);
 		ret = store_vol_delete(v.pool, v.name, &j, e);

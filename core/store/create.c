@@ -10,6 +10,7 @@
 #include "util/paths.h"
 
 #define UNFINISHED "unfinished"
+#define UPLOAD "upload"
 
 static int about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
 {
@@ -209,6 +210,11 @@ static int finish(struct store_pool *p, const char *name, const struct vh_create
 	return ret ? ret : vol_meta_set(p, name, UNFINISHED, NULL, e);
 }
 
+static const char *mark_of(const struct store_create *c)
+{
+	return c->token ? c->token : c->format;
+}
+
 /* A volume that does not grow as the image is written is made as large as the image can become. */
 static int make_room(struct store_pool *p, const char *name, uint64_t now, uint64_t full, int *zeroed, struct vh_job *j, struct vh_err *e)
 {
@@ -274,7 +280,7 @@ static int create_formatted(struct store_pool *p, const struct store_create *c, 
 		ret = make_empty(p, c->name, c->prealloc ? full : required, prealloc, pool_options, j, &zeroed, e);
 	if (ret)
 		return ret;
-	ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
+	ret = vol_meta_set(p, c->name, UNFINISHED, mark_of(c), e);
 	if (!ret && !n && !c->prealloc)
 		ret = make_room(p, c->name, required, full, &zeroed, j, e);
 	for (; made < n && !ret; made += !ret)
@@ -337,7 +343,7 @@ void store_vol_abandon(struct store_pool *p, const char *volume, const char *for
  * yet that counts. */
 static int look(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e)
 {
-	char recorded[32], unfinished[32];
+	char recorded[32], unfinished[256];
 	struct vh_vol_stat st;
 	int ret;
 
@@ -345,7 +351,7 @@ static int look(struct store_pool *p, const struct store_create *c, struct vh_jo
 		return 0; /* not there; or the pool says what is wrong when it is asked to make it */
 	ret = store_format_get(p, c->name, recorded, e);
 	if (!ret)
-		ret = vol_meta_get(p, c->name, UNFINISHED, unfinished, e);
+		ret = vol_meta_read(p, c->name, UNFINISHED, unfinished, sizeof(unfinished), e);
 	if (ret)
 		return ret;
 	if (!recorded[0] && unfinished[0])
@@ -365,7 +371,7 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 	g_autofree struct vh_create_ref *parts = NULL;
 	struct vh_ref ref;
 	const char *backing;
-	char unfinished[32];
+	char unfinished[256];
 	int n, ret = 0;
 
 	n = store_image_backing(p, c->name, c->format, &ref, e);
@@ -381,7 +387,7 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 			      backing ? backing : "");
 	}
 	if (!ret)
-		ret = vol_meta_get(p, c->name, UNFINISHED, unfinished, e);
+		ret = vol_meta_read(p, c->name, UNFINISHED, unfinished, sizeof(unfinished), e);
 	if (ret || !unfinished[0])
 		return ret;
 	n = further_files(ops, vc, &parts, e);
@@ -421,6 +427,7 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	const struct vh_format_ops *ops;
 	struct optset *set = NULL;
 	struct backing b = {0};
+	char mark[256];
 	int zeroed, there, ret = name_check("volume", c->name, e);
 
 	if (!ret)
@@ -438,6 +445,9 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	there = ret ? ret : look(p, c, j, e);
 	if (there < 0) {
 		ret = there;
+	} else if (there && c->token && !vol_meta_read(p, c->name, UNFINISHED, mark, sizeof(mark), NULL) && !strcmp(mark, c->token)) {
+		ret = store_vol_finish(p, c->name, c->format, e);
+		ret = ret ? ret : -EALREADY;
 	} else if (there && c->unfinished) {
 		err_remedy(e, "choose another name, or delete it first");
 		ret = err_set(e, -EEXIST, "it exists already");
@@ -455,7 +465,7 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 		if (!ret && c->zeroed)
 			*c->zeroed = zeroed;
 		if (!ret && c->unfinished)
-			ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
+			ret = vol_meta_set(p, c->name, UNFINISHED, mark_of(c), e);
 		else if (!ret && !there)
 			ret = store_format_set(p, c->name, c->format, e);
 	} else {
@@ -472,14 +482,19 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	optset_free(set);
 	g_free(pool_options.v);
 	g_free(format_options.v);
-	return about(p, c->name, ret, e);
+	return ret == -EALREADY ? ret : about(p, c->name, ret, e);
 }
 
 #define COPY_OF "copy of "
 
-/* The volume that is to become the copy, marked as unfinished. What an attempt before left is made anew. 1: it is complete. */
-static int copy_target(struct store_pool *to, const char *dst, const char *mark, uint64_t bytes, struct vh_job *j, int *zeroed,
-		       int *made, struct vh_err *e)
+/* What is made anew when it is found again: an unfinished copy or upload. */
+static int may_go(const char *mark)
+{
+	return g_str_has_prefix(mark, COPY_OF) || !strcmp(mark, UPLOAD);
+}
+
+int store_vol_new(struct store_pool *to, const char *dst, const char *mark, uint64_t bytes, struct vh_job *j, int *zeroed,
+		  int *made, struct vh_err *e)
 {
 	char recorded[32] = "", found[256] = "";
 	struct kvs none = {0};
@@ -495,7 +510,7 @@ static int copy_target(struct store_pool *to, const char *dst, const char *mark,
 		if (!ret && recorded[0]) {
 			err_remedy(e, "choose another name, or delete it first");
 			ret = err_set(e, -EEXIST, "it exists already");
-		} else if (!ret && g_str_has_prefix(found, COPY_OF)) {
+		} else if (!ret && may_go(found)) {
 			ret = store_vol_remove(to, dst, j, e); /* refused while somebody is still at it */
 		}
 	}
@@ -524,7 +539,7 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 	if (ret)
 		return ret;
 	mark = g_strconcat(COPY_OF, st.identity, NULL);
-	ret = copy_target(to, dst, mark, blk_vol_bytes(in), j, &zeroed, &made, e);
+	ret = store_vol_new(to, dst, mark, blk_vol_bytes(in), j, &zeroed, &made, e);
 	done = ret == 1;
 	if (done)
 		ret = 0;
@@ -537,13 +552,18 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 	if (out)
 		blk_vol_put(out);
 	blk_vol_put(in);
-	if (!ret && !done)
-		ret = store_format_set(to, dst, format, e);
 	if (!ret)
-		ret = vol_meta_set(to, dst, UNFINISHED, NULL, e);
-	else if (made)
+		ret = store_vol_done(to, dst, format, e);
+	if (ret && made)
 		store_vol_remove(to, dst, NULL, NULL); /* cancelled or failed: nothing stays */
 	return about(to, dst, ret, e);
+}
+
+int store_vol_done(struct store_pool *p, const char *volume, const char *format, struct vh_err *e)
+{
+	int ret = store_format_set(p, volume, format, e);
+
+	return ret ? ret : vol_meta_set(p, volume, UNFINISHED, NULL, e);
 }
 
 /* A copy of an image that keeps its data in further files would write into the original's. */

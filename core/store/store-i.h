@@ -23,7 +23,10 @@ int64_t hostmeta_get(const struct store_pool *p, const char *volume, const char 
 int hostmeta_set(const struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e);
 /* The place of a volume's values, taken before it is removed (NULL: none are kept here), and forgetting them afterwards. */
 char *hostmeta_group(const struct store_pool *p, const char *volume);
+int hostmeta_deleting(const struct store_pool *p, const char *group, int on, struct vh_err *e); /* they do not count any more, or again */
 void hostmeta_drop(const struct store_pool *p, const char *group);
+/* Of a volume that is not there: what a deletion that was cut short did not come to forget. */
+void hostmeta_sweep(const struct store_pool *p, const char *volume);
 
 /* attach.c: the host's lease, for pools whose plugin has none (else *out is NULL), around a call of the plugin. */
 int store_lease(struct store_pool *p, const char *volume, uint32_t mode, const char *who, struct lease **out, struct vh_err *e);

@@ -76,6 +76,9 @@ struct store_create {
 	uint64_t bytes; /* of the disk; the volume's own size follows from the format. 0 with `backing`: that one's */
 	uint32_t prealloc; /* VH_PREALLOC_*, or VH_PREALLOC_METADATA */
 	const struct kvs *options; /* the pool's for volumes, and "format." ones; may be NULL */
+	/* With `unfinished`, up to 30 bytes, may be NULL: what it will hold. When it is there already, complete, but for the end of
+	 * an attempt that had the same token, that end is made now: -EALREADY. */
+	const char *token;
 	int unfinished; /* it must be new, and stays marked, and nobody's, until store_vol_finish(): its contents come */
 	/* The backing image as the image is to name it (a relative name is relative to the new image's folder), and its format
 	 * (NULL: the recorded one). It is opened to see that it is there, unless backing_blind. */
@@ -87,6 +90,11 @@ struct store_create {
 /* Makes a volume with its format in it, and records the format last: one without a record is unfinished. Further files that
  * the format needs are made beside it. */
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e);
+/* A volume for bytes that are yet to come, marked as unfinished; what an attempt before left is made anew, anything else there is
+ * refused. mark: "upload", or "copy of IDENTITY". *made: it is to be removed on failure. 1: one with that mark is complete. */
+int store_vol_new(struct store_pool *p, const char *volume, const char *mark, uint64_t bytes, struct vh_job *j, int *zeroed, int *made,
+		  struct vh_err *e);
+int store_vol_done(struct store_pool *p, const char *volume, const char *format, struct vh_err *e); /* they are there */
 int store_vol_finish(struct store_pool *p, const char *volume, const char *format, struct vh_err *e);
 void store_vol_abandon(struct store_pool *p, const char *volume, const char *format); /* an unfinished one goes, with its files */
 /* Within a pool by its own means where it has them, else by copying. snap: of this snapshot of the pool (NULL: of the volume).
@@ -183,6 +191,7 @@ struct store_target_spec {
 	const struct kvs *open;    /* open_options for writing, without prefix; may be NULL */
 	const char *backing, *backing_format; /* as in store_create; may be NULL */
 	const char *const *allow;
+	const char *token;         /* as in store_create */
 	int replace;               /* a file of that name goes when the new one is complete */
 	int direct;                /* past the page cache */
 	const char *holder;

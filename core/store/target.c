@@ -161,7 +161,7 @@ static int new_volume(struct store_target *t, const struct store_target_spec *s,
 {
 	struct store_create c = {.name = t->name, .format = s->format, .bytes = s->bytes, .prealloc = s->prealloc,
 				 .options = s->options, .unfinished = 1, .backing = s->backing,
-				 .backing_format = s->backing_format, .allow = s->allow, .zeroed = &t->fresh};
+				 .backing_format = s->backing_format, .allow = s->allow, .zeroed = &t->fresh, .token = s->token};
 	struct store_image_spec is = {.pool = t->pool, .volume = t->name, .format = s->format, .options = s->open,
 				      .holder = s->holder, .mode = VH_ATTACH_RW_EXCL, .allow = s->allow};
 	const struct vh_format_ops *ops;
@@ -215,7 +215,8 @@ int store_target_new(const struct store_target_spec *s, struct store_target **ou
 		ret = new_volume(t, s, j, e);
 	}
 	if (ret) {
-		err_object(e, s->path ? "file %s" : "volume %s", t->label);
+		if (ret != -EALREADY)
+			err_object(e, s->path ? "file %s" : "volume %s", t->label);
 		store_target_drop(t);
 		return ret;
 	}

@@ -40,9 +40,15 @@ int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j,
 		err_move(e, &why);
 		return ret;
 	}
-	ret = p->ops->remove(p->pool, volume, j, e);
+	ret = hostmeta_deleting(p, group, 1, e);
 	if (!ret)
+		ret = p->ops->remove(p->pool, volume, j, e);
+	if (!ret && group)
 		hostmeta_drop(p, group);
+	else if (!ret)
+		hostmeta_sweep(p, volume);
+	else
+		hostmeta_deleting(p, group, 0, NULL);
 	lease_drop(l);
 	return about(p, volume, ret, e);
 }
