@@ -52,15 +52,15 @@ static int format_row(void *ctx, const struct vh_snapshot *s)
 	return 0;
 }
 
-/* Those inside the image, when it has a format that keeps some. What is no image (yet) has none. */
-static int list_format(struct cmd_ctx *c, const struct cmd_volume *v, struct listing *l, struct vh_err *e)
+/* Those inside the image. must: nobody else keeps any, so that a format that cannot is an error; else it has none. */
+static int list_format(struct cmd_ctx *c, const struct cmd_volume *v, int must, struct listing *l, struct vh_err *e)
 {
 	const struct vh_format_ops *ops;
 	struct cmd_image i;
 	char format[32];
 	int ret = store_format_pick(v->pool, v->name, vh_opt_str(c->opts, "format", NULL), format, NULL);
 
-	if (ret || plug_format(format, &ops, NULL) || !ops->snapshot_list)
+	if (!must && (ret || plug_format(format, &ops, NULL) || !ops->snapshot_list))
 		return 0;
 	ret = cmd_image_open(c, v, VH_ATTACH_PEEK, CMD_IMAGE_ALONE, &i, e);
 	if (ret)
@@ -70,7 +70,7 @@ static int list_format(struct cmd_ctx *c, const struct cmd_volume *v, struct lis
 	return ret;
 }
 
-static int list(struct cmd_ctx *c, const struct cmd_volume *v, struct vh_err *e)
+static int list(struct cmd_ctx *c, const struct cmd_volume *v, int pools, struct vh_err *e)
 {
 	static const char *const header[] = {"ID", "NAME", "DISK SIZE", "TIME", "KEPT BY", NULL};
 	static const int right[] = {0, 0, 1, 0, 0};
@@ -81,6 +81,8 @@ static int list(struct cmd_ctx *c, const struct cmd_volume *v, struct vh_err *e)
 
 	if (ret)
 		return ret;
+	if (!pools)
+		by = 2;
 	if (c->json) {
 		l.b = json_builder_new();
 		json_builder_begin_object(l.b);
@@ -93,7 +95,7 @@ static int list(struct cmd_ctx *c, const struct cmd_volume *v, struct vh_err *e)
 	if (by != 2)
 		ret = store_snapshot_list(v->pool, v->name, pool_row, &l, e);
 	if (!ret && by != 1)
-		ret = list_format(c, v, &l, e);
+		ret = list_format(c, v, by == 2, &l, e);
 	if (c->json) {
 		json_builder_end_array(l.b);
 		json_builder_end_object(l.b);
@@ -101,7 +103,7 @@ static int list(struct cmd_ctx *c, const struct cmd_volume *v, struct vh_err *e)
 			g_object_unref(l.b);
 		else
 			out_json(l.b);
-	} else {
+	} else if (!ret) {
 		out_table_print(l.t);
 	}
 	return ret;
@@ -152,7 +154,7 @@ int vol_run_snapshot(struct cmd_ctx *c, struct vh_err *e)
 		err_remedy(e, "--by format keeps it inside the image");
 		ret = err_set(e, -EOPNOTSUPP, "this type of pool has no snapshots");
 	} else if (lists) {
-		ret = list(c, &v, e);
+		ret = list(c, &v, pools, e);
 	} else if (by != 2 && pools) {
 		ret = by_pool(c, &v, action, name, e);
 	} else {
