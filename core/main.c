@@ -5,7 +5,7 @@
 
 int main(int argc, char **argv)
 {
-	const struct cmd *const *const all[] = {cmd_run, cmd_vm, cmd_pool, cmd_vol, cmd_img, cmd_crashtest, cmd_net, cmd_plugin, cmd_doctor, cmd_help,
+	const struct cmd *const *const all[] = {cmd_run, cmd_vm, cmd_pool, cmd_vol, cmd_img, cmd_crashtest, cmd_net, cmd_plugin, cmd_autostart, cmd_doctor, cmd_help,
 						NULL};
 	int status = cli_run(all, argc, argv);
 

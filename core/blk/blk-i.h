@@ -129,6 +129,8 @@ struct blk_vol {
 	struct vh_volume_info info;
 	const struct vh_volume_ops *ops;
 	void *vol;
+	void (*closed)(void *ctx);
+	void *closed_ctx;
 	struct blk_vol *lower; /* of a filter */
 	struct vh_lower *lower_handle;
 	struct worker_pool *workers;

@@ -205,6 +205,12 @@ struct blk_vol *blk_vol_ref(struct blk_vol *v)
 	return v;
 }
 
+void blk_vol_on_close(struct blk_vol *v, void (*fn)(void *ctx), void *ctx)
+{
+	v->closed = fn;
+	v->closed_ctx = ctx;
+}
+
 void blk_vol_put(struct blk_vol *v)
 {
 	if (!v || atomic_fetch_sub(&v->refs, 1) > 1)
@@ -216,6 +222,8 @@ void blk_vol_put(struct blk_vol *v)
 	blk_event_fini(v);
 	worker_pool_free(v->workers);
 	v->ops->close(v->vol);
+	if (v->closed)
+		v->closed(v->closed_ctx);
 	blk_object_free(v->object);
 	if (v->lower)
 		blk_lower_free(v);

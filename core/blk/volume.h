@@ -51,6 +51,8 @@ void blk_object_bind(struct vh_object *o, struct blk_vol *v);
 void blk_object_free(struct vh_object *o);
 struct blk_vol *blk_vol_ref(struct blk_vol *v);
 void blk_vol_put(struct blk_vol *v); /* [main] no queue is open at the last one; may block */
+/* Once, before the volume is used: fn is called when its plugin has closed it. */
+void blk_vol_on_close(struct blk_vol *v, void (*fn)(void *ctx), void *ctx);
 const struct vh_volume_info *blk_vol_info(const struct blk_vol *v); /* immutable but for bytes: use blk_vol_bytes */
 uint64_t blk_vol_bytes(const struct blk_vol *v);
 const char *blk_vol_label(const struct blk_vol *v);

@@ -28,7 +28,7 @@ struct cmd {
 	int free_options; /* unknown --x=y (or --x y) are handed on as cmd_ctx args "x=y", behind the others (plugin options) */
 };
 extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[], *const cmd_img[], *const cmd_crashtest[], *const cmd_net[],
-	*const cmd_vm[], *const cmd_run[], *const cmd_doctor[]; /* NULL-terminated, one per file */
+	*const cmd_vm[], *const cmd_run[], *const cmd_doctor[], *const cmd_autostart[]; /* NULL-terminated, one per file */
 
 /* Results: a JSON object to standard output with --json, else the text form. */
 void out_json(JsonBuilder *b); /* takes the builder's root; prints one line; frees it */
@@ -39,6 +39,7 @@ void js_bool(JsonBuilder *b, const char *name, int value);
 struct out_table;
 struct out_table *out_table_new(const char *const *header, const int *right);
 void out_table_row(struct out_table *t, ...); /* one const char * per column */
+void out_table_cells(struct out_table *t, const char *const *cell); /* the same, of an array */
 void out_table_print(struct out_table *t);    /* and frees */
 
 #endif

@@ -54,7 +54,7 @@ int img_run_set(struct cmd_ctx *c, struct vh_err *e);
 int img_run_amend(struct cmd_ctx *c, struct vh_err *e);
 extern const struct vh_opt *const img_create_options[], *const img_resize_options[], *const img_info_options[],
 	*const img_check_options[], *const img_map_options[], *const img_snapshot_options[], *const img_rebase_options[],
-	*const img_commit_options[], *const img_amend_options[], *const vol_create_options[], *const img_set_options[];
+	*const img_commit_options[], *const img_amend_options[], *const vol_create_options[], *const vol_resize_options[], *const img_set_options[];
 extern const char img_create_help[], img_info_help[], img_check_help[], img_map_help[], img_snapshot_help[], img_rebase_help[],
 	img_commit_help[], img_amend_help[], img_set_help[];
 /* img-convert.c, img-compare.c, img-bench.c */

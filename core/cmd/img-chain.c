@@ -55,8 +55,8 @@ static int list(struct cmd_ctx *c, const struct cmd_volume *v, struct fmt_image 
 
 int img_run_snapshot(struct cmd_ctx *c, struct vh_err *e)
 {
-	static const char *const actions[] = {"list", "create", "apply", "delete", NULL};
-	static const char *const done[] = {NULL, "snapshot made", "snapshot applied", "snapshot deleted"};
+	static const char *const actions[] = {"list", "create", "apply", "delete", "rollback", NULL};
+	static const char *const done[] = {NULL, "snapshot made", "snapshot applied", "snapshot deleted", "snapshot applied"};
 	const char *name = c->n_args - c->n_free > 2 ? c->args[2] : NULL;
 	struct cmd_volume v;
 	struct cmd_image i;
@@ -67,7 +67,7 @@ int img_run_snapshot(struct cmd_ctx *c, struct vh_err *e)
 	while (actions[what] && strcmp(actions[what], c->args[0]))
 		what++;
 	if (!actions[what]) {
-		err_remedy(e, "create, list, apply or delete");
+		err_remedy(e, "create, list, rollback (or apply) or delete");
 		return err_usage(e, "'%s' is nothing to be done with snapshots", c->args[0]);
 	}
 	if (!what == !!name)
@@ -82,7 +82,7 @@ int img_run_snapshot(struct cmd_ctx *c, struct vh_err *e)
 	if (!ret) {
 		job_begin(&j, "working on the snapshot", c->quiet || c->json);
 		ret = what == 0 ? list(c, &v, i.fmt, e) : what == 1 ? fmt_snapshot_create(i.fmt, name, e) :
-		      what == 2 ? fmt_snapshot_apply(i.fmt, name, &j, e) : fmt_snapshot_remove(i.fmt, name, &j, e);
+		      what != 3 ? fmt_snapshot_apply(i.fmt, name, &j, e) : fmt_snapshot_remove(i.fmt, name, &j, e);
 		job_end(&j);
 		cmd_image_close(&i);
 	}

@@ -157,6 +157,30 @@ static int in_use(struct job_spec *s, struct vh_err *e)
 	return err_set(e, -EBUSY, "somebody uses the file that is to be replaced");
 }
 
+/* What the new volume will hold, so that an attempt that was cut short at its very end is known by the next. */
+static char *token(const struct job_spec *s)
+{
+	g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+	g_autofree char *text = NULL;
+	struct vh_vol_stat st;
+
+	if (!s->from.pool || store_vol_stat(s->from.pool, s->from.name, &st, NULL))
+		return NULL;
+	text = g_strdup_printf("%s %lld %llu %llu %llu", st.identity, (long long)st.mtime, (unsigned long long)st.bytes,
+			       (unsigned long long)s->v.src_off, (unsigned long long)s->v.bytes);
+	g_checksum_update(sum, (const guchar *)text, -1);
+	for (unsigned k = 0; k < s->c->opts->n; k++) {
+		const struct vh_val *v = s->c->opts->val[k];
+
+		g_checksum_update(sum, (const guchar *)v->name, -1);
+		g_checksum_update(sum, (const guchar *)(v->str ? v->str : ""), -1);
+		g_checksum_update(sum, (const guchar *)&v->num, sizeof(v->num));
+	}
+	for (unsigned k = s->c->n_args - s->c->n_free; k < s->c->n_args; k++)
+		g_checksum_update(sum, (const guchar *)s->c->args[k], -1);
+	return g_strndup(g_checksum_get_string(sum), 30);
+}
+
 static int new_target(struct job_spec *s, const char *path, struct vh_job *j, struct vh_err *e)
 {
 	const struct vh_opts *o = s->c->opts;
@@ -166,8 +190,10 @@ static int new_target(struct job_spec *s, const char *path, struct vh_job *j, st
 				       .backing_format = vh_opt_str(o, "backing-format", NULL),
 				       .allow = (const char *const *)s->allow, .replace = (int)vh_opt_num(o, "force", 0),
 				       .holder = s->holder, .direct = go_direct(s)};
+	g_autofree char *mark = path ? NULL : token(s);
 	int ret;
 
+	ts.token = mark;
 	if (path) {
 		ts.path = path;
 	} else {
@@ -178,7 +204,7 @@ static int new_target(struct job_spec *s, const char *path, struct vh_job *j, st
 	if (ret)
 		return ret;
 	s->v.dst = store_target_image(s->target);
-	s->v.fresh = !ts.backing;
+	s->v.fresh = !ts.backing && store_target_fresh(s->target);
 	s->v.differs = ts.backing != NULL;
 	return 0;
 }
@@ -298,7 +324,7 @@ static int check_options(const struct vh_opts *o, struct vh_err *e)
 static int copy(struct cmd_ctx *c, int dd, struct vh_err *e)
 {
 	const struct vh_opts *o = c->opts;
-	int to_pipe = !strcmp(c->args[1], "-");
+	int to_pipe = !strcmp(c->args[1], "-"), done;
 	struct job_spec s = {.c = c, .v = {.src_fd = -1, .dst_fd = -1, .parallel = (unsigned)vh_opt_num(o, "parallel", 0),
 					   .compress = (int)vh_opt_num(o, "compress", 0), .no_share = !vh_opt_num(o, "reflink", 1),
 					   .rate = (uint64_t)vh_opt_num(o, "rate-limit", 0)}};
@@ -332,9 +358,12 @@ static int copy(struct cmd_ctx *c, int dd, struct vh_err *e)
 	}
 	if (!ret)
 		ret = open_target(&s, c->args[1], &j, e);
-	if (!ret)
+	done = ret == -EALREADY;
+	if (done)
+		ret = 0;
+	if (!ret && !done)
 		ret = convert_run(&s.v, &j, e);
-	if (!ret)
+	if (!ret && !done)
 		ret = finish(&s, e);
 	job_end(&j);
 	if (ret && s.to.pool)

@@ -23,9 +23,13 @@ const struct vh_opt *const vol_create_options[] = {CREATE_OPTIONS, NULL};
 const char img_create_help[] =
 	"Options of the format are given as --format.NAME VALUE, or as -o NAME=VALUE,...; of the pool, as --NAME VALUE.\n"
 	"Making again what is there already, with the same properties, is no error. The format is recorded beside the file.";
-const struct vh_opt *const img_resize_options[] = {
-	CMD_OPT("shrink", VH_OPT_BOOL, "Allow a smaller size: what lies behind it is lost", .defval = "off"),
-	CMD_OPT("format", VH_OPT_STR, "The format, where none is recorded"), PREALLOC, NULL};
+#define RESIZE_OPTIONS                                                                                                 \
+	CMD_OPT("shrink", VH_OPT_BOOL, "Allow a smaller size: what lies behind it is lost", .defval = "off"),          \
+	CMD_OPT("format", VH_OPT_STR, "The format, where none is recorded"), PREALLOC
+const struct vh_opt *const img_resize_options[] = {RESIZE_OPTIONS, NULL};
+const struct vh_opt *const vol_resize_options[] = {
+	RESIZE_OPTIONS, CMD_OPT("volume", VH_OPT_BOOL, "The volume itself, and not the disk of the image in it: more room", .defval = "off"),
+	NULL};
 
 /* What -o says of things that have options of their own here. */
 static int take_special(struct store_create *s, struct kvs *o, struct vh_err *e)
@@ -145,6 +149,16 @@ static int resize_image(struct cmd_ctx *c, const struct cmd_volume *v, uint64_t 
 	fmt_get_info(i.fmt, &info);
 	if (!ret)
 		ret = check_size(c->args[1], info.bytes, (int)vh_opt_num(c->opts, "shrink", 0), bytes, e);
+	if (!ret && *bytes > info.bytes) { /* its lease is let go for the time, and the image read anew */
+		g_autofree char *format = g_strdup(fmt_format_name(i.fmt));
+
+		cmd_image_close(&i);
+		ret = store_vol_room(v->pool, v->name, format, *bytes, NULL, e);
+		if (!ret)
+			ret = cmd_image_open(c, v, VH_ATTACH_RW_EXCL, 0, &i, e);
+		if (ret)
+			return ret;
+	}
 	if (!ret)
 		ret = fmt_resize(i.fmt, *bytes, e);
 	if (!ret)
@@ -161,13 +175,11 @@ static void js_disk_bytes(JsonBuilder *b, void *ctx)
 int img_run_resize(struct cmd_ctx *c, struct vh_err *e)
 {
 	uint32_t prealloc = (uint32_t)vh_opt_num(c->opts, "preallocation", 0);
-	const struct vh_pool_ops *ops;
 	struct vh_vol_stat st;
 	struct cmd_volume v;
 	char format[32];
 	uint64_t bytes;
 	struct vh_job j;
-	void *pool;
 	int ret = cmd_target_open(c, c->args[0], 1, &v, e);
 
 	if (ret)
@@ -177,20 +189,22 @@ int img_run_resize(struct cmd_ctx *c, struct vh_err *e)
 		ret = store_format_pick(v.pool, v.name, vh_opt_str(c->opts, "format", NULL), format, e);
 	if (ret)
 		goto out;
-	if (strcmp(format, "raw")) {
+	if (strcmp(format, "raw") && vh_opt_num(c->opts, "volume", 0)) {
+		if (vh_opt_num(c->opts, "shrink", 0)) {
+			ret = err_usage(e, "a volume that holds an image is never made smaller than that");
+			goto out;
+		}
+	} else if (strcmp(format, "raw")) {
 		ret = resize_image(c, &v, &bytes, e);
 		goto out;
 	}
-	ops = store_pool_ops(v.pool, &pool);
 	ret = check_size(c->args[1], st.bytes, (int)vh_opt_num(c->opts, "shrink", 0), &bytes, e);
 	if (!ret && prealloc > VH_PREALLOC_FULL)
 		ret = err_usage(e, "a raw disk has no metadata to allocate");
-	if (!ret && !ops->resize)
-		ret = err_set(e, -EOPNOTSUPP, "this type of pool cannot resize volumes");
 	if (ret)
 		goto out;
 	job_begin(&j, "resizing", c->quiet || c->json);
-	ret = ops->resize(pool, v.name, bytes, prealloc, &j, e);
+	ret = store_vol_resize(v.pool, v.name, bytes, prealloc, &j, e);
 	job_end(&j);
 out:
 	if (ret)

@@ -90,6 +90,12 @@ void out_table_row(struct out_table *t, ...)
 	va_end(ap);
 }
 
+void out_table_cells(struct out_table *t, const char *const *cell)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		cell_add(t, i, cell[i]);
+}
+
 void out_table_print(struct out_table *t)
 {
 	for (unsigned i = 0; i < t->cells->len; i++) {

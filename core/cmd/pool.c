@@ -3,9 +3,9 @@
 /* vhost pool ... */
 #include <stdio.h>
 #include <string.h>
-#include "cmd/store-cmd.h"
+#include "cmd/pool.h"
 
-static int done(struct cmd_ctx *c, const char *what)
+int pool_done(struct cmd_ctx *c, const char *what)
 {
 	if (c->json) {
 		JsonBuilder *b = json_builder_new();
@@ -45,38 +45,14 @@ static int run_define(struct cmd_ctx *c, struct vh_err *e)
 			store_pool_undefine(name, NULL);
 		return ret;
 	}
-	return done(c, "defined");
+	return pool_done(c, "defined");
 }
 
 static int run_undefine(struct cmd_ctx *c, struct vh_err *e)
 {
 	int ret = store_pool_undefine(c->args[0], e);
 
-	return ret ? ret : done(c, "undefined");
-}
-
-static int run_start(struct cmd_ctx *c, struct vh_err *e)
-{
-	struct store_pool *p;
-	struct store_def d;
-	int ret = store_def_load(c->args[0], &d, e), was;
-
-	if (ret)
-		return ret;
-	was = d.active;
-	store_def_clear(&d);
-	if (vh_opt_num(c->opts, "make", 0))
-		ret = store_pool_make(c->args[0], e);
-	if (!ret)
-		ret = store_pool_set_active(c->args[0], 1, e);
-	if (!ret) {
-		ret = store_pool_open(c->args[0], &p, e);
-		if (ret && !was)
-			store_pool_set_active(c->args[0], 0, NULL);
-		if (!ret)
-			store_pool_close(p);
-	}
-	return ret ? ret : done(c, "started");
+	return ret ? ret : pool_done(c, "undefined");
 }
 
 struct busy { struct store_pool *p; char *name; };
@@ -116,7 +92,7 @@ static int run_stop(struct cmd_ctx *c, struct vh_err *e)
 		return ret;
 	}
 	ret = store_pool_set_active(c->args[0], 0, e);
-	return ret ? ret : done(c, "stopped");
+	return ret ? ret : pool_done(c, "stopped");
 }
 
 static int run_autostart(struct cmd_ctx *c, struct vh_err *e)
@@ -130,7 +106,7 @@ static int run_autostart(struct cmd_ctx *c, struct vh_err *e)
 	}
 	if (!ret)
 		ret = store_pool_set_autostart(c->args[0], on, e);
-	return ret ? ret : done(c, on ? "is started with the host" : "is not started with the host");
+	return ret ? ret : pool_done(c, on ? "is started with the host" : "is not started with the host");
 }
 
 /* What a listing and `pool info` tell of one pool. */
@@ -282,73 +258,13 @@ static int run_refresh(struct cmd_ctx *c, struct vh_err *e)
 	if (ret)
 		return ret;
 	store_def_clear(&d);
-	return done(c, "needs no refresh: nothing about it is cached");
-}
-
-static int run_capabilities(struct cmd_ctx *c, struct vh_err *e)
-{
-	static const struct { uint64_t cap; const char *name, *text; } all[] = {
-		{VH_POOL_CREATE, "create", "makes volumes"},
-		{VH_POOL_REMOVE, "remove", "deletes volumes"},
-		{VH_POOL_GROW, "grow", "makes volumes larger"},
-		{VH_POOL_SHRINK, "shrink", "makes volumes smaller"},
-		{VH_POOL_CLONE_FULL, "clone-full", "makes independent copies"},
-		{VH_POOL_CLONE_COW, "clone-cow", "makes copy-on-write clones"},
-		{VH_POOL_SNAPSHOT, "snapshot", "takes snapshots of volumes"},
-		{VH_POOL_LEASE, "lease", "keeps two writers of this host apart"},
-		{VH_POOL_LEASE_HOSTS, "lease-hosts", "keeps writers of several hosts apart"},
-		{VH_POOL_META, "meta", "keeps a volume's format beside it"},
-		{VH_POOL_MAKE, "make", "builds its own storage"},
-		{VH_POOL_FILES, "files", "volumes are files or device nodes"},
-	};
-	struct vh_pool_info info = {.size = sizeof(info)};
-	JsonBuilder *b = c->json ? json_builder_new() : NULL;
-	struct store_pool *p;
-	void *pool;
-	int ret = store_pool_open(c->args[0], &p, e);
-
-	if (!ret) {
-		ret = store_pool_ops(p, &pool)->info(pool, &info, e);
-		if (ret)
-			err_object(e, "pool %s", c->args[0]);
-	}
-	if (ret)
-		goto out;
-	if (b) {
-		json_builder_begin_object(b);
-		js_text(b, "name", c->args[0]);
-		json_builder_set_member_name(b, "capabilities");
-		json_builder_begin_object(b);
-	}
-	for (unsigned i = 0; i < G_N_ELEMENTS(all); i++) {
-		int can = !!(info.caps & all[i].cap);
-
-		if (b) {
-			g_autofree char *member = g_strdelimit(g_strdup(all[i].name), "-", '_');
-
-			js_bool(b, member, can);
-		} else {
-			printf("%-12s %-3s  %s\n", all[i].name, can ? "yes" : "no", all[i].text);
-		}
-	}
-	if (b) {
-		json_builder_end_object(b);
-		json_builder_end_object(b);
-		out_json(g_steal_pointer(&b));
-	}
-	store_pool_close(p);
-out:
-	g_clear_object(&b);
-	return ret;
+	return pool_done(c, "needs no refresh: nothing about it is cached");
 }
 
 static const struct vh_opt *const define_options[] = {
 	CMD_OPT("type", VH_OPT_STR, "The pool type: a storage plugin", .defval = "dir"),
 	CMD_OPT("make", VH_OPT_BOOL, "Build the pool's storage too (dir: the folder)", .defval = "off"),
 	CMD_OPT("autostart", VH_OPT_BOOL, "The pool may be used as soon as the host has started", .defval = "on"), NULL};
-static const struct vh_opt *const start_options[] = {
-	CMD_OPT("make", VH_OPT_BOOL, "Build the pool's storage if it is missing", .defval = "off"), NULL};
-
 #define POOL(VERB, ARGS, SUMMARY, RUN, ...)                                                                            \
 	&(const struct cmd){.noun = "pool", .verb = VERB, .args = ARGS, .summary = SUMMARY, .run = RUN, ##__VA_ARGS__}
 
@@ -360,9 +276,10 @@ const struct cmd *const cmd_pool[] = {
 		     "  vhost pool define fast --type dir --path /srv/vm --make\n"
 		     "Defining a pool again that is defined so already is no error."),
 	POOL("undefine", "NAME", "Forget a pool; its volumes stay", run_undefine),
-	POOL("start", "NAME", "Allow the use of a pool, after checking that it works", run_start, .options = start_options),
+	POOL("start", "NAME", "Allow the use of a pool, after checking that it works", pool_run_start, .options = pool_start_options),
 	POOL("stop", "NAME", "Forbid the use of a pool until it is started", run_stop),
 	POOL("autostart", "NAME [on|off]", "Whether the pool may be used as soon as the host has started", run_autostart),
 	POOL("refresh", "NAME", "Not needed: nothing about a pool is cached", run_refresh),
-	POOL("capabilities", "NAME", "Show what a pool can do", run_capabilities),
+	POOL("capabilities", "[NAME]", "Show what a pool can do now, or what every type of pool can do", pool_run_capabilities,
+	     .help = pool_capabilities_help),
 	NULL};

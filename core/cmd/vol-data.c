@@ -22,33 +22,18 @@ static int file_fail(const char *file, int code, struct vh_err *e)
 /* The pool's own bytes, in no format: the file holds the format. */
 static int make_for(const struct cmd_volume *v, int fd, struct vh_job *j, int *made, struct vh_err *e)
 {
-	struct vh_vol_spec s = {.size = sizeof(s), .name = v->name};
-	const struct vh_pool_ops *ops;
-	struct optset *set = NULL;
-	struct vh_vol_stat there;
 	struct stat st;
-	void *pool;
-	int ret;
+	int zeroed, ret;
 
-	ops = store_pool_ops(v->pool, &pool);
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 		err_remedy(e, "make the volume before: vhost vol create");
 		return err_set(e, -EINVAL, "--create needs a regular file, whose size is known");
 	}
-	if (!store_vol_stat(v->pool, v->name, &there, NULL)) {
+	ret = store_vol_new(v->pool, v->name, "upload", (uint64_t)st.st_size, j, &zeroed, made, e);
+	if (ret == -EEXIST || ret == 1) {
 		err_remedy(e, "leave --create away to overwrite it");
-		return err_set(e, -EEXIST, "it exists already");
+		ret = ret == 1 ? err_set(e, -EEXIST, "it exists already") : ret;
 	}
-	if (!ops->create)
-		return err_set(e, -EOPNOTSUPP, "this type of pool cannot make volumes");
-	ret = optset_parse(ops->vol_create_options, NULL, "volume", &set, e);
-	if (ret)
-		return ret;
-	s.opts = optset_get(set);
-	s.bytes = (uint64_t)st.st_size;
-	ret = ops->create(pool, &s, j, e);
-	optset_free(set);
-	*made = !ret;
 	return ret;
 }
 
@@ -77,7 +62,7 @@ static int upload(struct cmd_ctx *c, const struct cmd_volume *v, int fd, struct 
 		blk_vol_put(vol);
 	}
 	if (!ret && create)
-		ret = store_format_set(v->pool, v->name, format, e);
+		ret = store_vol_done(v->pool, v->name, format, e);
 	if (ret && made)
 		store_vol_remove(v->pool, v->name, NULL, NULL);
 	return ret;
@@ -167,6 +152,34 @@ int vol_run_download(struct cmd_ctx *c, struct vh_err *e)
 out:
 	if (vol)
 		blk_vol_put(vol);
+	cmd_volume_close(&v);
+	return ret;
+}
+
+static const char *const wipes[] = {"zero", "write", "random", "discard", NULL}; /* enum store_wipe */
+const struct vh_opt *const vol_wipe_options[] = {
+	CMD_OPT("how", VH_OPT_ENUM, "What is done to every byte", .defval = "zero", .choices = wipes), NULL};
+const char vol_wipe_help[] =
+	"zero: zeros, by the quickest means of the storage (which may only forget where the old data is); write: zeros that are written out;\n"
+	"random: random bytes; discard: the space is given back, and zeros are written where that does not read as zeros. All but random\n"
+	"are read back. Whatever image was in the volume, it is an empty raw disk afterwards. Older copies (of snapshots, of a file\n"
+	"system or an SSD that writes elsewhere) are out of reach from here; delete the snapshots first.";
+
+int vol_run_wipe(struct cmd_ctx *c, struct vh_err *e)
+{
+	struct cmd_volume v;
+	struct vh_job j;
+	int ret = cmd_volume_open(c->args[0], &v, e);
+
+	if (ret)
+		return ret;
+	job_begin(&j, "wiping", c->quiet || c->json);
+	ret = store_vol_wipe(v.pool, v.name, (enum store_wipe)vh_opt_num(c->opts, "how", 0), &j, e);
+	job_end(&j);
+	if (ret)
+		err_object(e, "volume %s/%s", v.pool_name, v.name);
+	else
+		vol_done(c, &v, "wiped");
 	cmd_volume_close(&v);
 	return ret;
 }

@@ -118,6 +118,8 @@ static int run_delete(struct cmd_ctx *c, struct vh_err *e)
 		return ret;
 	/* Pools find deleting twice no error; a person who mistypes a name does. */
 	ret = store_vol_stat(v.pool, v.name, &st, e);
+	if (ret == -ENOENT && store_pool_ops(v.pool, NULL)->remove)
+		store_vol_remove(v.pool, v.name, NULL, NULL); /* what an attempt that was cut short may have left */
 	if (!ret) {
 		job_begin(&j, "deleting", c->quiet || c->json);
 		ret = store_vol_delete(v.pool, v.name, &j, e);
@@ -128,6 +130,11 @@ static int run_delete(struct cmd_ctx *c, struct vh_err *e)
 	cmd_volume_close(&v);
 	return ret;
 }
+
+static const struct vh_opt *const clone_options[] = {
+	CMD_OPT("snapshot", VH_OPT_STR, "Clone this snapshot of the pool, and not the volume as it is"),
+	CMD_OPT("cow", VH_OPT_BOOL, "Share what is not changed with the source, which stays needed, where the pool can (`clone-cow`)",
+		.defval = "off"), NULL};
 
 static int run_clone(struct cmd_ctx *c, struct vh_err *e)
 {
@@ -145,7 +152,8 @@ static int run_clone(struct cmd_ctx *c, struct vh_err *e)
 		struct store_pool *dest = strcmp(from.pool_name, to.pool_name) ? to.pool : from.pool;
 
 		job_begin(&j, "cloning", c->quiet || c->json);
-		ret = store_vol_clone(from.pool, from.name, dest, to.name, &j, e);
+		ret = store_vol_clone(from.pool, from.name, vh_opt_str(c->opts, "snapshot", NULL), dest, to.name,
+				      vh_opt_num(c->opts, "cow", 0) ? VH_CLONE_COW : VH_CLONE_FULL, &j, e);
 		job_end(&j);
 	}
 	if (!ret)
@@ -200,12 +208,11 @@ const struct cmd *const cmd_vol[] = {
 	    .letters = IMG_CREATE_LETTERS, .help = img_create_help),
 	VOL("delete", "POOL/NAME", "Delete a volume", run_delete),
 	VOL("resize", "POOL/NAME SIZE", "Change a volume's size; +SIZE, -SIZE: by that much", img_run_resize,
-	    .options = img_resize_options, .free_options = 1, .letters = "f=format"),
+	    .options = vol_resize_options, .free_options = 1, .letters = "f=format"),
 	VOL("check", "POOL/NAME", "Look for errors in an image's metadata, and mend them", img_run_check,
 	    .options = img_check_options, .free_options = 1, .letters = "f=format p=progress r=repair", .help = img_check_help),
-	VOL("snapshot", "ACTION POOL/NAME [SNAPSHOT]", "Make, list, apply or delete an image's internal snapshots",
-	    img_run_snapshot, .options = img_snapshot_options, .free_options = 1, .letters = IMG_LETTERS,
-	    .help = img_snapshot_help),
+	VOL("snapshot", "ACTION POOL/NAME [SNAPSHOT]", "Make, list, roll back to or delete snapshots of a volume", vol_run_snapshot,
+	    .options = vol_snapshot_options, .free_options = 1, .letters = IMG_LETTERS, .help = vol_snapshot_help),
 	VOL("rebase", "POOL/NAME", "Change an image's backing image", img_run_rebase, .options = img_rebase_options,
 	    .free_options = 1, .letters = "f=format b=backing F=backing-format u=unsafe p=progress", .help = img_rebase_help),
 	VOL("commit", "POOL/NAME", "Write an image into its backing image", img_run_commit, .options = img_commit_options,
@@ -220,12 +227,15 @@ const struct cmd *const cmd_vol[] = {
 	    .options = img_compare_options, .letters = IMG_COMPARE_LETTERS, .help = img_compare_help),
 	VOL("measure", "[POOL/NAME]", "Say how large an image would be", img_run_measure, .options = img_measure_options,
 	    .free_options = 1, .letters = IMG_MEASURE_LETTERS),
-	VOL("clone", "POOL/NAME [POOL/]NEW", "Make an independent copy of a volume", run_clone),
+	VOL("clone", "POOL/NAME [POOL/]NEW", "Make an independent copy of a volume", run_clone, .options = clone_options),
 	VOL("upload", "POOL/NAME FILE", "Write a file (-: standard input) into a volume", vol_run_upload,
 	    .options = vol_upload_options,
 	    .help = "The volume takes the file's bytes from its beginning; the rest of it becomes zeros. Holes stay holes."),
 	VOL("download", "POOL/NAME FILE", "Write a volume's bytes to a file (-: standard output)", vol_run_download,
 	    .options = vol_download_options),
+	VOL("wipe", "POOL/NAME", "Overwrite all of a volume", vol_run_wipe, .options = vol_wipe_options, .help = vol_wipe_help),
+	VOL("unlock", "POOL/NAME", "Say who uses a volume, and take its lease away from a holder that is gone", vol_run_unlock,
+	    .options = vol_unlock_options, .help = vol_unlock_help),
 	VOL("path", "POOL/NAME", "Print a volume's file or device node", run_path),
 	VOL("set", "POOL/NAME", "Record a volume's format, or its backing image", img_run_set, .options = img_set_options,
 	    .letters = "f=format b=backing", .help = img_set_help),

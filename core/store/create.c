@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "store/convert.h"
 #include "store/store-i.h"
 #include "util/paths.h"
 
 #define UNFINISHED "unfinished"
+#define UPLOAD "upload"
 
 static int about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
 {
@@ -129,7 +131,32 @@ static int further_files(const struct vh_format_ops *ops, const struct vh_create
 	return n < 0 ? err_set(e, n, "format %s", ops->name) : n;
 }
 
-/* A volume that was not there, or had nothing in it yet. */
+/* Whether it reads as zeros: then there is nothing in it that could be lost. */
+static int reads_zeros(struct store_pool *p, const char *name, struct vh_job *j, struct vh_err *e)
+{
+	g_autofree char *holder = g_strdup_printf("pid %d vhost vol create", (int)getpid()), *buf = g_malloc(1 << 20);
+	struct store_attach a = {.name = name, .holder = holder, .mode = VH_ATTACH_RO, .flags = VH_ATTACH_BUFFERED};
+	uint64_t bytes, from, to, n;
+	struct blk_vol *v;
+	int ret = store_attach(p, &a, &v, e);
+
+	if (ret)
+		return ret;
+	bytes = blk_vol_bytes(v);
+	for (uint64_t off = 0; off < bytes && !ret; off = to) {
+		blk_next_data(v, off, bytes, &from, &to);
+		for (; from < to && !ret; from += n) {
+			n = MIN(to - from, 1u << 20);
+			ret = job_cancelled(j) ? err_set(e, -ECANCELED, "cancelled") : blk_read(v, buf, n, from, e);
+			if (!ret && !zero_all(buf, n))
+				ret = -EEXIST;
+		}
+	}
+	blk_vol_put(v);
+	return ret;
+}
+
+/* A volume that was not there, or had nothing in it yet (a crash may have left it before it was marked). */
 static int make_empty(struct store_pool *p, const char *name, uint64_t bytes, uint32_t prealloc, const struct kvs *options,
 		      struct vh_job *j, int *zeroed, struct vh_err *e)
 {
@@ -138,6 +165,10 @@ static int make_empty(struct store_pool *p, const char *name, uint64_t bytes, ui
 	int ret = make_volume(p, name, bytes, prealloc, options, j, zeroed, e);
 
 	if (ret || !there || *zeroed)
+		return ret;
+	ret = reads_zeros(p, name, j, e);
+	*zeroed = !ret;
+	if (ret != -EEXIST)
 		return ret;
 	err_remedy(e, "choose another name, or delete it first");
 	return about(p, name, err_set(e, -EEXIST, "it exists already, and not by this program's making"), e);
@@ -179,6 +210,57 @@ static int finish(struct store_pool *p, const char *name, const struct vh_create
 	return ret ? ret : vol_meta_set(p, name, UNFINISHED, NULL, e);
 }
 
+static const char *mark_of(const struct store_create *c)
+{
+	return c->token ? c->token : c->format;
+}
+
+/* A volume that does not grow as the image is written is made as large as the image can become. */
+static int make_room(struct store_pool *p, const char *name, uint64_t now, uint64_t full, int *zeroed, struct vh_job *j, struct vh_err *e)
+{
+	struct blk_vol *v;
+	uint64_t caps;
+	int ret = full > now ? rw_volume(p, name, "create", &v, e) : 0;
+
+	if (ret || full <= now)
+		return ret;
+	caps = blk_vol_info(v)->caps;
+	blk_vol_put(v);
+	if (caps & VH_VOL_GROW)
+		return 0;
+	ret = store_vol_resize(p, name, full, VH_PREALLOC_OFF, j, e);
+	if (!ret && !(caps & VH_VOL_ZERO_ON_GROW))
+		*zeroed = 0;
+	return ret;
+}
+
+int store_vol_room(struct store_pool *p, const char *volume, const char *format, uint64_t bytes, struct vh_job *j, struct vh_err *e)
+{
+	struct vh_create vc = {.size = sizeof(vc), .bytes = bytes, .name = volume};
+	const struct vh_format_ops *ops;
+	struct optset *set = NULL;
+	uint64_t required, full = 0, now;
+	struct blk_vol *v;
+	int ret = plug_format(format, &ops, e), grows;
+
+	if (ret || !ops->measure)
+		return ret;
+	ret = rw_volume(p, volume, "resize", &v, e);
+	if (ret)
+		return ret;
+	grows = !!(blk_vol_info(v)->caps & VH_VOL_GROW);
+	now = blk_vol_bytes(v);
+	blk_vol_put(v);
+	if (grows)
+		return 0;
+	if (!optset_parse(ops->create_options, NULL, format, &set, NULL)) {
+		vc.opts = optset_get(set);
+		ret = ops->measure(&vc, 0, &required, &full, e);
+		optset_free(set);
+	}
+	return ret || full <= now ? ret : store_vol_resize(p, volume, full, VH_PREALLOC_OFF, j, e);
+}
+
 /* A volume with a format that has metadata: "unfinished" is beside it from its first moment until the format is
  * recorded, so that what a crash left is known and made anew. */
 static int create_formatted(struct store_pool *p, const struct store_create *c, const struct vh_format_ops *ops,
@@ -198,7 +280,9 @@ static int create_formatted(struct store_pool *p, const struct store_create *c, 
 		ret = make_empty(p, c->name, c->prealloc ? full : required, prealloc, pool_options, j, &zeroed, e);
 	if (ret)
 		return ret;
-	ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
+	ret = vol_meta_set(p, c->name, UNFINISHED, mark_of(c), e);
+	if (!ret && !n && !c->prealloc)
+		ret = make_room(p, c->name, required, full, &zeroed, j, e);
 	for (; made < n && !ret; made += !ret)
 		ret = make_part(p, c->name, &refs[made], prealloc, pool_options, j, e);
 	if (!ret)
@@ -259,7 +343,7 @@ void store_vol_abandon(struct store_pool *p, const char *volume, const char *for
  * yet that counts. */
 static int look(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e)
 {
-	char recorded[32], unfinished[32];
+	char recorded[32], unfinished[256];
 	struct vh_vol_stat st;
 	int ret;
 
@@ -267,7 +351,7 @@ static int look(struct store_pool *p, const struct store_create *c, struct vh_jo
 		return 0; /* not there; or the pool says what is wrong when it is asked to make it */
 	ret = store_format_get(p, c->name, recorded, e);
 	if (!ret)
-		ret = vol_meta_get(p, c->name, UNFINISHED, unfinished, e);
+		ret = vol_meta_read(p, c->name, UNFINISHED, unfinished, sizeof(unfinished), e);
 	if (ret)
 		return ret;
 	if (!recorded[0] && unfinished[0])
@@ -287,7 +371,7 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 	g_autofree struct vh_create_ref *parts = NULL;
 	struct vh_ref ref;
 	const char *backing;
-	char unfinished[32];
+	char unfinished[256];
 	int n, ret = 0;
 
 	n = store_image_backing(p, c->name, c->format, &ref, e);
@@ -303,7 +387,7 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 			      backing ? backing : "");
 	}
 	if (!ret)
-		ret = vol_meta_get(p, c->name, UNFINISHED, unfinished, e);
+		ret = vol_meta_read(p, c->name, UNFINISHED, unfinished, sizeof(unfinished), e);
 	if (ret || !unfinished[0])
 		return ret;
 	n = further_files(ops, vc, &parts, e);
@@ -343,6 +427,7 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	const struct vh_format_ops *ops;
 	struct optset *set = NULL;
 	struct backing b = {0};
+	char mark[256];
 	int zeroed, there, ret = name_check("volume", c->name, e);
 
 	if (!ret)
@@ -360,6 +445,9 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	there = ret ? ret : look(p, c, j, e);
 	if (there < 0) {
 		ret = there;
+	} else if (there && c->token && !vol_meta_read(p, c->name, UNFINISHED, mark, sizeof(mark), NULL) && !strcmp(mark, c->token)) {
+		ret = store_vol_finish(p, c->name, c->format, e);
+		ret = ret ? ret : -EALREADY;
 	} else if (there && c->unfinished) {
 		err_remedy(e, "choose another name, or delete it first");
 		ret = err_set(e, -EEXIST, "it exists already");
@@ -369,11 +457,15 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 			ret = err_usage(e, "a disk of format %s has no backing image", c->format);
 		} else if (c->prealloc == VH_PREALLOC_METADATA) {
 			ret = err_usage(e, "format %s has no metadata to allocate", c->format);
+		} else if (c->unfinished) { /* what is there and not known is somebody's */
+			ret = make_empty(p, c->name, c->bytes, c->prealloc, &pool_options, j, &zeroed, e);
 		} else {
 			ret = make_volume(p, c->name, c->bytes, c->prealloc, &pool_options, j, &zeroed, e);
 		}
+		if (!ret && c->zeroed)
+			*c->zeroed = zeroed;
 		if (!ret && c->unfinished)
-			ret = vol_meta_set(p, c->name, UNFINISHED, c->format, e);
+			ret = vol_meta_set(p, c->name, UNFINISHED, mark_of(c), e);
 		else if (!ret && !there)
 			ret = store_format_set(p, c->name, c->format, e);
 	} else {
@@ -383,12 +475,49 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 			ret = backing_for(p, c, &b, &vc, e);
 		if (!ret)
 			ret = there ? same_image(p, c, ops, &vc, e) : create_formatted(p, c, ops, &vc, &pool_options, j, e);
+		if (!ret && c->zeroed)
+			*c->zeroed = 1; /* what the image does not map */
 		backing_close(&b);
 	}
 	optset_free(set);
 	g_free(pool_options.v);
 	g_free(format_options.v);
-	return about(p, c->name, ret, e);
+	return ret == -EALREADY ? ret : about(p, c->name, ret, e);
+}
+
+#define COPY_OF "copy of "
+
+/* What is made anew when it is found again: an unfinished copy or upload. */
+static int may_go(const char *mark)
+{
+	return g_str_has_prefix(mark, COPY_OF) || !strcmp(mark, UPLOAD);
+}
+
+int store_vol_new(struct store_pool *to, const char *dst, const char *mark, uint64_t bytes, struct vh_job *j, int *zeroed,
+		  int *made, struct vh_err *e)
+{
+	char recorded[32] = "", found[256] = "";
+	struct kvs none = {0};
+	struct vh_vol_stat st;
+	int ret = 0;
+
+	if (!store_vol_stat(to, dst, &st, NULL)) {
+		ret = store_format_get(to, dst, recorded, e);
+		if (!ret)
+			ret = vol_meta_read(to, dst, UNFINISHED, found, sizeof(found), e);
+		if (!ret && recorded[0] && !strcmp(found, mark))
+			return 1;
+		if (!ret && recorded[0]) {
+			err_remedy(e, "choose another name, or delete it first");
+			ret = err_set(e, -EEXIST, "it exists already");
+		} else if (!ret && may_go(found)) {
+			ret = store_vol_remove(to, dst, j, e); /* refused while somebody is still at it */
+		}
+	}
+	if (!ret)
+		ret = make_empty(to, dst, bytes, VH_PREALLOC_OFF, &none, j, zeroed, e);
+	*made = !ret;
+	return ret ? ret : vol_meta_set(to, dst, UNFINISHED, mark, e);
 }
 
 /* Between pools, or where a pool cannot: by reading and writing. */
@@ -397,41 +526,48 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 {
 	g_autofree char *holder = g_strdup_printf("pid %d vhost vol clone", (int)getpid());
 	struct store_attach a = {.name = src, .holder = holder, .mode = VH_ATTACH_RO, .flags = VH_ATTACH_BUFFERED};
-	struct kvs none = {0};
+	g_autofree char *mark = NULL;
 	struct blk_vol *in = NULL, *out = NULL;
 	struct vh_vol_stat st;
-	char format[32], recorded[32];
-	int zeroed = 0, ret = store_format_pick(from, src, NULL, format, e);
+	char format[32];
+	int zeroed = 0, made = 0, ret = store_format_pick(from, src, NULL, format, e), done;
 
-	if (!ret && !store_vol_stat(to, dst, &st, NULL)) {
-		/* An unfinished copy has no record yet and is made anew. */
-		ret = store_format_get(to, dst, recorded, e);
-		if (!ret && recorded[0]) {
-			err_remedy(e, "choose another name, or delete it first");
-			ret = about(to, dst, err_set(e, -EEXIST, "it exists already"), e);
-		}
-	}
+	if (!ret)
+		ret = store_vol_stat(from, src, &st, e);
 	if (!ret)
 		ret = store_attach(from, &a, &in, e);
 	if (ret)
 		return ret;
-	ret = about(to, dst, make_volume(to, dst, blk_vol_bytes(in), VH_PREALLOC_OFF, &none, j, &zeroed, e), e);
-	if (!ret)
+	mark = g_strconcat(COPY_OF, st.identity, NULL);
+	ret = store_vol_new(to, dst, mark, blk_vol_bytes(in), j, &zeroed, &made, e);
+	done = ret == 1;
+	if (done)
+		ret = 0;
+	if (!ret && !done)
 		ret = rw_volume(to, dst, "clone", &out, e);
-	if (!ret && !zeroed)
+	if (out && !zeroed)
 		ret = blk_zero(out, blk_vol_bytes(out), 0, e);
-	if (!ret)
+	if (!ret && out)
 		ret = store_copy(in, out, j, e);
 	if (out)
 		blk_vol_put(out);
 	blk_vol_put(in);
-	if (ret && out)
+	if (!ret)
+		ret = store_vol_done(to, dst, format, e);
+	if (ret && made)
 		store_vol_remove(to, dst, NULL, NULL); /* cancelled or failed: nothing stays */
-	return ret ? about(to, dst, ret, e) : store_format_set(to, dst, format, e);
+	return about(to, dst, ret, e);
+}
+
+int store_vol_done(struct store_pool *p, const char *volume, const char *format, struct vh_err *e)
+{
+	int ret = store_format_set(p, volume, format, e);
+
+	return ret ? ret : vol_meta_set(p, volume, UNFINISHED, NULL, e);
 }
 
 /* A copy of an image that keeps its data in further files would write into the original's. */
-static int one_file(struct store_pool *p, const char *volume, struct vh_err *e)
+int store_one_file(struct store_pool *p, const char *volume, struct vh_err *e)
 {
 	struct vh_ref *refs = NULL;
 	char format[32];
@@ -443,26 +579,66 @@ static int one_file(struct store_pool *p, const char *volume, struct vh_err *e)
 	for (int k = 0; k < n && !ret; k++)
 		if (refs[k].role == VH_REF_DATA) {
 			err_remedy(e, "convert it into a new image: vhost vol convert");
-			ret = err_set(e, -EOPNOTSUPP, "its data is in further files (%s), which a copy would share", refs[k].name);
+			ret = err_set(e, -EOPNOTSUPP, "its data is in further files (%s), which this would not reach", refs[k].name);
 		}
 	free(refs);
 	return n < 0 ? n : ret;
 }
 
-int store_vol_clone(struct store_pool *from, const char *src, struct store_pool *to, const char *dst, struct vh_job *j,
-		    struct vh_err *e)
+/* A pool that keeps no values beside its volumes does not copy them either. */
+static int clone_values(struct store_pool *p, const char *src, const char *dst, struct vh_err *e)
 {
-	int ret = name_check("volume", dst, e);
+	char there[32], format[32], backing[1024] = "";
+	int ret = store_format_get(p, dst, there, e);
+
+	if (!ret && !there[0])
+		ret = store_format_get(p, src, format, e);
+	if (ret || there[0] || !format[0])
+		return ret;
+	ret = vol_meta_read(p, src, BACKING, backing, sizeof(backing), e);
+	if (!ret && backing[0])
+		ret = vol_meta_set(p, dst, BACKING, backing, e);
+	return ret ? ret : store_format_set(p, dst, format, e);
+}
+
+static int clone_by_pool(struct store_pool *p, const char *src, const char *snap, const char *dst, uint32_t how, struct vh_job *j,
+			 struct vh_err *e)
+{
+	g_autofree char *who = g_strdup_printf("pid %d vhost vol clone", (int)getpid());
+	struct lease *l = NULL;
+	int ret = snap ? 0 : store_lease(p, src, VH_ATTACH_RO, who, &l, e);
 
 	if (ret)
+		return ret;
+	ret = p->ops->clone(p->pool, src, snap, dst, how, j, e);
+	lease_drop(l);
+	return ret ? about(p, ret == -EEXIST ? dst : src, ret, e) : clone_values(p, src, dst, e);
+}
+
+int store_vol_clone(struct store_pool *from, const char *src, const char *snap, struct store_pool *to, const char *dst, uint32_t how,
+		    struct vh_job *j, struct vh_err *e)
+{
+	uint64_t need = how == VH_CLONE_COW ? VH_POOL_CLONE_COW : VH_POOL_CLONE_FULL;
+	int special = snap || how != VH_CLONE_FULL, ret = name_check("volume", dst, e);
+
+	if (!ret && snap)
+		ret = name_check("snapshot", snap, e);
+	if (ret)
 		return about(to, dst, ret, e);
-	ret = one_file(from, src, e);
+	ret = store_one_file(from, src, e);
 	if (ret)
 		return about(from, src, ret, e);
+	if (special && (from != to || !from->ops->clone || !(from->ops->caps & need))) {
+		err_remedy(e, from != to ? "clone within the pool, then convert that one" :
+			      how == VH_CLONE_COW ? "make a full clone, or an image with a backing image: vhost vol create --backing" :
+						    "clone the volume itself");
+		return about(from, src, err_set(e, -EOPNOTSUPP, from != to ? "snapshots and copy-on-write clones stay in their pool" :
+						"this type of pool makes no such clones"), e);
+	}
 	if (from == to && from->ops->clone) {
-		ret = from->ops->clone(from->pool, src, NULL, dst, VH_CLONE_FULL, j, e);
-		if (ret != -EOPNOTSUPP)
-			return about(from, ret == -EEXIST ? dst : src, ret, e);
+		ret = clone_by_pool(from, src, snap, dst, how, j, e);
+		if (ret != -EOPNOTSUPP || special)
+			return ret;
 		err_clear(e);
 	}
 	return clone_by_copy(from, src, to, dst, j, e);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "plug/secret.h"
 #include "store/store-i.h"
 #include "util/paths.h"
 
@@ -122,6 +123,7 @@ int store_def_load(const char *name, struct store_def *out, struct vh_err *e)
 	for (unsigned i = 0; keys && keys[i]; i++) {
 		g_autofree char *v = g_key_file_get_string(kf, "options", keys[i], NULL);
 
+		keys[i][strcspn(keys[i], "#")] = 0; /* NAME, NAME#2, NAME#3: given more than once */
 		kv_add(&out->options, keys[i], v ? v : "");
 	}
 	g_key_file_free(kf);
@@ -150,6 +152,32 @@ static int def_same(GKeyFile *a, GKeyFile *b)
 	return same;
 }
 
+/* One option into a definition: it means the same wherever the file is read from, and the main option gets its name. */
+static int def_option(GKeyFile *kf, const struct vh_opt *opt, const char *value, struct vh_err *e)
+{
+	g_autofree char *form = NULL, *key = g_strdup(opt->name);
+	unsigned n = 1;
+
+	if (opt->type == VH_OPT_PATH)
+		form = g_canonicalize_filename(value, NULL);
+	if (opt->type == VH_OPT_SECRET) {
+		int ret = secret_parse(value, &form, e);
+
+		if (ret)
+			return ret;
+		if (g_str_has_prefix(form, "fd:")) {
+			err_remedy(e, "put it into a file of its own, mode 0600, and give that file's name");
+			return err_usage(e, "%s: a file descriptor is only this command's", opt->name);
+		}
+	}
+	while (opt->flags & VH_OPT_REPEAT && g_key_file_has_key(kf, "options", key, NULL)) {
+		g_free(key);
+		key = g_strdup_printf("%s#%u", opt->name, ++n);
+	}
+	g_key_file_set_string(kf, "options", key, form ? form : value);
+	return 0;
+}
+
 int store_pool_define(const char *name, const char *type, const struct kvs *options, struct vh_err *e)
 {
 	g_autofree char *what = g_strdup_printf("pool type %s", type);
@@ -172,18 +200,14 @@ int store_pool_define(const char *name, const char *type, const struct kvs *opti
 	n = schema_import(ops->pool_options, &opt);
 	for (unsigned i = 0; i < options->n; i++) {
 		const struct kv *kv = &options->v[i];
-		g_autofree char *path = NULL;
 
-		/* A path means the same wherever the file is read from; the main option gets its name. */
-		for (unsigned j = 0; j < n; j++)
-			if (kv->key ? !strcmp(kv->key, opt[j].name) : !!(opt[j].flags & VH_OPT_MAIN)) {
-				if (opt[j].type == VH_OPT_PATH)
-					path = g_canonicalize_filename(kv->value, NULL);
-				g_key_file_set_string(kf, "options", opt[j].name, path ? path : kv->value);
-			}
+		for (unsigned j = 0; j < n && !ret; j++)
+			if (kv->key ? !strcmp(kv->key, opt[j].name) : !!(opt[j].flags & VH_OPT_MAIN))
+				ret = def_option(kf, &opt[j], kv->value, e);
 	}
 	optset_free(set);
-	ret = def_read(name, &old, e);
+	if (!ret)
+		ret = def_read(name, &old, e);
 	if (!ret && !old) {
 		ret = def_write(name, kf, e);
 	} else if (!ret && def_same(old, kf)) {

@@ -15,6 +15,9 @@ static char *file_of(const struct store_pool *p)
 	return path_in(PATH_DATA, "volumes", file, NULL);
 }
 
+/* Its volume is being deleted, or was: what is recorded does not count any more, also for another volume of that identity. */
+#define DELETING "deleting"
+
 /* By identity, so that a volume that takes the name of another one does not inherit its format. */
 static int group_of(const struct store_pool *p, const char *volume, char **group, struct vh_err *e)
 {
@@ -48,7 +51,8 @@ int64_t hostmeta_get(const struct store_pool *p, const char *volume, const char 
 		return ret;
 	path = file_of(p);
 	g_key_file_load_from_file(kf, path, G_KEY_FILE_NONE, NULL);
-	value = g_key_file_get_string(kf, group, key, NULL);
+	if (!g_key_file_has_key(kf, group, DELETING, NULL))
+		value = g_key_file_get_string(kf, group, key, NULL);
 	if (!value)
 		return -ENODATA;
 	if (g_strlcpy(buf, value, cap) >= cap)
@@ -56,7 +60,7 @@ int64_t hostmeta_get(const struct store_pool *p, const char *volume, const char 
 	return (int64_t)strlen(buf);
 }
 
-/* key NULL: the whole group goes. */
+/* key NULL: the whole group goes; DELETING: only if there is one. */
 static int change(const struct store_pool *p, const char *group, const char *key, const char *value, struct vh_err *e)
 {
 	g_autofree char *path = file_of(p), *dir = g_path_get_dirname(path), *text = NULL, *lock = NULL;
@@ -72,8 +76,12 @@ static int change(const struct store_pool *p, const char *group, const char *key
 		ret = err_set(e, -errno, "cannot lock %s: %s", lock, g_strerror(errno));
 	} else {
 		g_key_file_load_from_file(kf, path, G_KEY_FILE_NONE, NULL);
+		if (g_key_file_has_key(kf, group, DELETING, NULL) && key && strcmp(key, DELETING))
+			g_key_file_remove_group(kf, group, NULL);
 		if (!key)
 			g_key_file_remove_group(kf, group, NULL);
+		else if (!strcmp(key, DELETING) && !g_key_file_has_group(kf, group))
+			;
 		else if (value)
 			g_key_file_set_string(kf, group, key, value);
 		else
@@ -103,8 +111,30 @@ char *hostmeta_group(const struct store_pool *p, const char *volume)
 	return group;
 }
 
+int hostmeta_deleting(const struct store_pool *p, const char *group, int on, struct vh_err *e)
+{
+	return group ? change(p, group, DELETING, on ? "true" : NULL, e) : 0;
+}
+
 void hostmeta_drop(const struct store_pool *p, const char *group)
 {
 	if (group)
 		change(p, group, NULL, NULL, NULL);
+}
+
+void hostmeta_sweep(const struct store_pool *p, const char *volume)
+{
+	g_autofree char *path = NULL, *prefix = g_strconcat(volume, " ", NULL);
+	g_autoptr(GKeyFile) kf = g_key_file_new();
+	g_auto(GStrv) groups = NULL;
+
+	if (p->ops->meta_set || !p->name)
+		return;
+	path = file_of(p);
+	if (!g_key_file_load_from_file(kf, path, G_KEY_FILE_NONE, NULL))
+		return;
+	groups = g_key_file_get_groups(kf, NULL);
+	for (unsigned i = 0; groups[i]; i++)
+		if (g_str_has_prefix(groups[i], prefix) && g_key_file_has_key(kf, groups[i], DELETING, NULL))
+			change(p, groups[i], NULL, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 
 #include <glib.h>
 #include "plug/object.h"
+#include "store/lease.h"
 #include "store/store.h"
 
 struct store_pool {
@@ -22,7 +23,16 @@ int64_t hostmeta_get(const struct store_pool *p, const char *volume, const char 
 int hostmeta_set(const struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e);
 /* The place of a volume's values, taken before it is removed (NULL: none are kept here), and forgetting them afterwards. */
 char *hostmeta_group(const struct store_pool *p, const char *volume);
+int hostmeta_deleting(const struct store_pool *p, const char *group, int on, struct vh_err *e); /* they do not count any more, or again */
 void hostmeta_drop(const struct store_pool *p, const char *group);
+/* Of a volume that is not there: what a deletion that was cut short did not come to forget. */
+void hostmeta_sweep(const struct store_pool *p, const char *volume);
+
+/* attach.c: the host's lease, for pools whose plugin has none (else *out is NULL), around a call of the plugin. */
+int store_lease(struct store_pool *p, const char *volume, uint32_t mode, const char *who, struct lease **out, struct vh_err *e);
+
+/* create.c: -EOPNOTSUPP for an image whose data is in further files: what is done to the volume alone would not be enough. */
+int store_one_file(struct store_pool *p, const char *volume, struct vh_err *e);
 
 /* attach.c: a value beside a volume, wherever its pool keeps it; "" when there is none. */
 int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e);

@@ -53,6 +53,20 @@ int store_format_pick(struct store_pool *p, const char *volume, const char *give
 /* Whole volumes, as the commands need them. */
 int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat *st, struct vh_err *e);
 int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
+int store_vol_resize(struct store_pool *p, const char *volume, uint64_t bytes, uint32_t prealloc, struct vh_job *j,
+		     struct vh_err *e); /* of the pool's volume, whatever is in it */
+/* Before an image's disk becomes `bytes` long: a volume that does not grow by itself is made large enough. */
+int store_vol_room(struct store_pool *p, const char *volume, const char *format, uint64_t bytes, struct vh_job *j, struct vh_err *e);
+/* Overwrites all of a volume: with zeros by the storage's quickest means, with zeros that are written, with random bytes, or by giving
+ * its space back. It is an empty raw disk afterwards. */
+enum store_wipe { STORE_WIPE_ZERO, STORE_WIPE_WRITE, STORE_WIPE_RANDOM, STORE_WIPE_DISCARD };
+int store_vol_wipe(struct store_pool *p, const char *volume, enum store_wipe how, struct vh_job *j, struct vh_err *e);
+/* The pool's own snapshots. create: the volume is leased for reading for the time, unless beside_writer: then what a running
+ * guest has not flushed is not in it. list: with stats, -ENOENT of the volume; nothing where the pool has none. */
+int store_snapshot_create(struct store_pool *p, const char *volume, const char *snap, int beside_writer, struct vh_err *e);
+int store_snapshot_list(struct store_pool *p, const char *volume, vh_list_fn *fn, void *ctx, struct vh_err *e);
+int store_snapshot_remove(struct store_pool *p, const char *volume, const char *snap, struct vh_job *j, struct vh_err *e);
+int store_snapshot_rollback(struct store_pool *p, const char *volume, const char *snap, struct vh_job *j, struct vh_err *e);
 /* store_vol_remove, and the further files that were made for its image with it. */
 int store_vol_delete(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
 /* The size of the disk inside, without a lease (it may be in use): UINT64_MAX when it cannot be told. */
@@ -62,21 +76,31 @@ struct store_create {
 	uint64_t bytes; /* of the disk; the volume's own size follows from the format. 0 with `backing`: that one's */
 	uint32_t prealloc; /* VH_PREALLOC_*, or VH_PREALLOC_METADATA */
 	const struct kvs *options; /* the pool's for volumes, and "format." ones; may be NULL */
+	/* With `unfinished`, up to 30 bytes, may be NULL: what it will hold. When it is there already, complete, but for the end of
+	 * an attempt that had the same token, that end is made now: -EALREADY. */
+	const char *token;
 	int unfinished; /* it must be new, and stays marked, and nobody's, until store_vol_finish(): its contents come */
 	/* The backing image as the image is to name it (a relative name is relative to the new image's folder), and its format
 	 * (NULL: the recorded one). It is opened to see that it is there, unless backing_blind. */
 	const char *backing, *backing_format;
 	int backing_blind;
 	const char *const *allow; /* real paths of folders that it may lie in, beside the pool's; may be NULL */
+	int *zeroed; /* out, may be NULL: the disk reads as zeros */
 };
 /* Makes a volume with its format in it, and records the format last: one without a record is unfinished. Further files that
  * the format needs are made beside it. */
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e);
+/* A volume for bytes that are yet to come, marked as unfinished; what an attempt before left is made anew, anything else there is
+ * refused. mark: "upload", or "copy of IDENTITY". *made: it is to be removed on failure. 1: one with that mark is complete. */
+int store_vol_new(struct store_pool *p, const char *volume, const char *mark, uint64_t bytes, struct vh_job *j, int *zeroed, int *made,
+		  struct vh_err *e);
+int store_vol_done(struct store_pool *p, const char *volume, const char *format, struct vh_err *e); /* they are there */
 int store_vol_finish(struct store_pool *p, const char *volume, const char *format, struct vh_err *e);
 void store_vol_abandon(struct store_pool *p, const char *volume, const char *format); /* an unfinished one goes, with its files */
-/* Within a pool by its own means where it has them, else by copying. */
-int store_vol_clone(struct store_pool *from, const char *src, struct store_pool *to, const char *dst, struct vh_job *j,
-		    struct vh_err *e);
+/* Within a pool by its own means where it has them, else by copying. snap: of this snapshot of the pool (NULL: of the volume).
+ * how: VH_CLONE_*; COW and snapshots only where the pool has them. */
+int store_vol_clone(struct store_pool *from, const char *src, const char *snap, struct store_pool *to, const char *dst, uint32_t how,
+		    struct vh_job *j, struct vh_err *e);
 /* Volume bytes from and to a file descriptor, holes kept where both sides have them. import: the rest of the volume
  * becomes zeros. bytes: of the source, UINT64_MAX: up to its end. */
 int store_import(struct blk_vol *v, int fd, uint64_t bytes, struct vh_job *j, struct vh_err *e);
@@ -167,12 +191,14 @@ struct store_target_spec {
 	const struct kvs *open;    /* open_options for writing, without prefix; may be NULL */
 	const char *backing, *backing_format; /* as in store_create; may be NULL */
 	const char *const *allow;
+	const char *token;         /* as in store_create */
 	int replace;               /* a file of that name goes when the new one is complete */
 	int direct;                /* past the page cache */
 	const char *holder;
 };
 int store_target_new(const struct store_target_spec *s, struct store_target **out, struct vh_job *j, struct vh_err *e);
 struct fmt_image *store_target_image(struct store_target *t);
+int store_target_fresh(const struct store_target *t); /* its disk reads as zeros (or as its backing image) */
 int store_target_finish(struct store_target *t, struct vh_err *e); /* durable, then it has its name; frees t, also on failure */
 /* Instead of a name: its bytes to a file descriptor. Frees t. Only of a file. */
 int store_target_send(struct store_target *t, int fd, struct vh_err *e);

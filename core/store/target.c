@@ -16,7 +16,7 @@ struct store_target {
 	struct store_image *named;
 	struct resolver resolver;
 	char *holder;
-	int made, replace;
+	int made, replace, fresh;
 };
 
 static void target_free(struct store_target *t)
@@ -161,7 +161,7 @@ static int new_volume(struct store_target *t, const struct store_target_spec *s,
 {
 	struct store_create c = {.name = t->name, .format = s->format, .bytes = s->bytes, .prealloc = s->prealloc,
 				 .options = s->options, .unfinished = 1, .backing = s->backing,
-				 .backing_format = s->backing_format, .allow = s->allow};
+				 .backing_format = s->backing_format, .allow = s->allow, .zeroed = &t->fresh, .token = s->token};
 	struct store_image_spec is = {.pool = t->pool, .volume = t->name, .format = s->format, .options = s->open,
 				      .holder = s->holder, .mode = VH_ATTACH_RW_EXCL, .allow = s->allow};
 	const struct vh_format_ops *ops;
@@ -189,6 +189,7 @@ int store_target_new(const struct store_target_spec *s, struct store_target **ou
 	t->format = g_strdup(s->format);
 	t->holder = g_strdup(s->holder);
 	t->replace = s->replace;
+	t->fresh = 1;
 	if (s->path) {
 		t->folder = g_path_get_dirname(s->path);
 		t->name = g_path_get_basename(s->path);
@@ -214,12 +215,18 @@ int store_target_new(const struct store_target_spec *s, struct store_target **ou
 		ret = new_volume(t, s, j, e);
 	}
 	if (ret) {
-		err_object(e, s->path ? "file %s" : "volume %s", t->label);
+		if (ret != -EALREADY)
+			err_object(e, s->path ? "file %s" : "volume %s", t->label);
 		store_target_drop(t);
 		return ret;
 	}
 	*out = t;
 	return 0;
+}
+
+int store_target_fresh(const struct store_target *t)
+{
+	return t->fresh;
 }
 
 struct fmt_image *store_target_image(struct store_target *t)

@@ -65,6 +65,25 @@ like "in words" "$out" "*needs no refresh*"
 status 0 "capabilities" vhost pool capabilities later --json
 is "as booleans" "$(json 'j["capabilities"]["create"], j["capabilities"]["clone_cow"]')" "(True, False)"
 
+# Once after the host has started: what is marked, whatever else fails.
+mkdir "$tmp/g1" "$tmp/g2"
+vhost pool define g1 --path "$tmp/g1" >/dev/null; vhost pool define g2 --path "$tmp/g2" --autostart off >/dev/null
+vhost pool define gone --path "$tmp/gone" >/dev/null
+rm -rf "$VHOST_ROOT/state"
+status 1 "autostart: one fails" vhost autostart
+like "it is told" "$err" "vhost: pool gone: *$tmp/gone*"
+like "the others are started" "$out" "*pool fast started*pool g1 started*4 pools started, 1 failed"
+check "what has no mark is not" bash -c '! "$VHOST" vol list g2 2>/dev/null'
+run vhost autostart --json
+is "json has all of them" "$(json '([(p["name"],p["result"],p["error"]) for p in j["pools"]], j["started"], j["failed"])')" \
+	"([('fast', 'started', None), ('g1', 'started', None), ('gone', 'failed', 'ENOENT'), ('later', 'started', None), ('rel', 'started', None)], 4, 1)"
+vhost pool undefine gone >/dev/null
+status 0 "then nothing fails" vhost autostart
+status 0 "quiet" vhost autostart --quiet
+is "means quiet" "$out" ""
+for p in g1 g2; do vhost pool undefine $p >/dev/null; done
+check "the unit runs it" grep -qx "ExecStart=/.*/vhost autostart" "$BUILDDIR/core/vhost-autostart.service"
+
 # A pool in use is not stopped under its user.
 coproc HOLD { python3 -c '
 import fcntl, struct, sys

@@ -20,8 +20,13 @@
 #define VH_POOL_CLONE_FULL UINT64_C(0x10)
 #define VH_POOL_CLONE_COW UINT64_C(0x20)
 #define VH_POOL_SNAPSHOT UINT64_C(0x40)
-#define VH_POOL_LEASE UINT64_C(0x80)        /* attach(RW_EXCL) excludes writers on this host at least */
-#define VH_POOL_LEASE_HOSTS UINT64_C(0x100) /* ... on every host */
+/* Leases. LEASE: the plugin itself keeps the users of a volume apart on this host, in every mode of attach and in the calls
+ * below that take a lease, by whatever name, alias or pool it is reached. Without it the host does all of that, by
+ * vh_vol_stat.identity, and the plugin does nothing for it: so do pools that have nothing on this host to lock, and those
+ * of which one volume can be reached through several definitions. LEASE_HOSTS: attach(RW_EXCL) excludes writers of other
+ * hosts; that is the plugin's in either case. */
+#define VH_POOL_LEASE UINT64_C(0x80)
+#define VH_POOL_LEASE_HOSTS UINT64_C(0x100)
 #define VH_POOL_META UINT64_C(0x200)        /* meta_get and meta_set keep values beside the volume */
 #define VH_POOL_MAKE UINT64_C(0x400)        /* make() builds the pool's own storage */
 #define VH_POOL_FILES UINT64_C(0x800)       /* path() works: volumes are files or device nodes */
@@ -43,7 +48,8 @@ struct vh_vol_stat {
 	uint64_t bytes, allocated; /* UINT64_MAX: unknown */
 	int64_t mtime;             /* ns since 1970, 0: unknown */
 	/* What the volume is, whatever it is called: device and inode, WWID, cluster fsid + pool + image id, IQN + NAA id.
-	 * Every lock is keyed on it. NUL-terminated, never empty. */
+	 * The host's leases and its records of formats are keyed on it: the same for as long as the volume exists, whoever asks
+	 * and by whatever way; another one for another volume of the same name. "TYPE:..." NUL-terminated, never empty. */
 	char identity[160];
 };
 
@@ -120,6 +126,10 @@ struct vh_pool_ops {
 	int (*meta_set)(void *pool, const char *name, const char *key, const char *value, struct vh_err *e);
 	/* The file or device node of a volume, for people and for resolving backing names. Absent: none. */
 	int (*path)(void *pool, const char *name, char *buf, uint64_t cap, struct vh_err *e);
+	/* Takes a lease away from a holder that is gone or cannot be reached, after keeping it from ever writing again
+	 * (fencing): when that is not sure, it fails and changes nothing. Only where a lease can outlive its holder; a person
+	 * asked for it, and was told who the holder is. 0 as well when there is none. Absent: leases end with their holders. */
+	int (*lease_break)(void *pool, const char *name, struct vh_job *j, struct vh_err *e);
 };
 
 #endif
