@@ -3,7 +3,7 @@
 /*
  * The block engine alone, without a guest: blk-engine FILE|null ENGINE DEPTH SECONDS [WORD...]. Blocks of 4 KiB at random, one queue;
  * prints requests per second. FILE is opened with O_DIRECT where that works. Words: write; seq (in a row, and again from the start);
- * bs=BYTES; nomerge (neighbours are not joined); huge, small (buffers lie in huge pages, or in pages of 4 KiB whose neighbours
+ * bs=BYTES; nomerge (neighbours are not joined); nospin (the loop sleeps at once); huge, small (buffers lie in huge pages, or in pages of 4 KiB whose neighbours
  * are elsewhere in memory, as those of a guest may be).
  */
 #include <errno.h>
@@ -57,7 +57,7 @@ static struct vh_loop *loop;
 static struct blk_vq *q;
 static uint64_t block = 4096, blocks, count, limit_ns, start_ns, next, seed = 88172645463325252u;
 static uint16_t op = VH_READ;
-static int seq, nomerge, huge, small;
+static int seq, nomerge, huge, small, nospin;
 
 struct slot {
 	struct blk_io io;
@@ -125,6 +125,8 @@ static int words(char **w)
 			huge = 1;
 		else if (!strcmp(*w, "small"))
 			small = 1;
+		else if (!strcmp(*w, "nospin"))
+			nospin = 1;
 		else if (!strncmp(*w, "bs=", 3))
 			block = strtoull(*w + 3, NULL, 0);
 		else
@@ -144,7 +146,7 @@ int main(int argc, char **argv)
 	ERR_AUTO(e);
 
 	if (argc < 5 || !words(argv + 5)) {
-		fprintf(stderr, "usage: blk-engine FILE|null auto|aio|uring|threads DEPTH SECONDS [write] [seq] [bs=BYTES] [nomerge] [huge|small]\n");
+		fprintf(stderr, "usage: blk-engine FILE|null auto|aio|uring|threads DEPTH SECONDS [write] [seq] [bs=BYTES] [nomerge] [nospin] [huge|small]\n");
 		return 2;
 	}
 	for (unsigned i = 0; i < 4; i++)
@@ -172,6 +174,8 @@ int main(int argc, char **argv)
 		return err_report(&e, 0);
 	if (nomerge)
 		q->merge_free = NULL;
+	if (nospin)
+		loop_set_poll_max(loop, 0);
 	mem = buffers(block * depth);
 	if (!mem)
 		return 1;
