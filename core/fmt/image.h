@@ -155,7 +155,10 @@ int fmt_report_layer(struct fmt_image *i, uint32_t depth, uint64_t off, uint64_t
 int fmt_refs(struct blk_vol *vol, const struct vh_format_ops *ops, struct vh_ref **refs, struct vh_err *e);
 
 /* Counters for tests and `vhost vm stats`. */
-struct fmt_stats { uint64_t ops[6], bytes[6], errors, map_calls, commits, cache_hits, flushes; };
+struct fmt_stats {
+	uint64_t ops[6], bytes[6], errors, map_calls, commits, cache_hits, flushes;
+	uint64_t exclusive, gathered; /* ranges that were locked for a change of the mapping; writes that went along with one */
+};
 void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out);
 
 #endif

@@ -27,6 +27,7 @@
 #define FMT_SUB_IOV 64u       /* segments of one volume I/O; longer vectors are split */
 #define FMT_READ_EXT 8u       /* extents of one read map */
 #define FMT_WRITE_EXT 16u     /* of one allocating map */
+#define FMT_GATHER 32u        /* segments of writes that allocate together */
 #define FMT_RING 64u          /* invalidations that a map call may overlap and still be cached past its lock */
 #define FMT_BUDGET (64u << 20) /* bytes of fill and decode buffers per image; each queue gets one of each in any case */
 #define FMT_QUEUE_BUDGET (8u << 20)
@@ -259,6 +260,10 @@ struct req {
 	struct vh_req oreq; /* its vector is own.iov: nothing else is in flight then */
 	uint64_t olen;
 	uint16_t op_map;  /* VH_MAP_* of the exclusive rounds */
+	uint16_t alone;   /* takes no others along, and goes along with nobody */
+	struct req *with, **with_tail; /* gather.c: those that it has taken along, by `with_next` */
+	struct req *with_next;
+	struct iovec giov[FMT_GATHER]; /* of its data and theirs */
 	struct sub own;   /* so that a request can always go on */
 	int own_busy;
 	struct vh_extent ext[FMT_WRITE_EXT];
@@ -299,14 +304,15 @@ struct fmt_queue {
 	int idle_wanted, idle; /* idle: under image->lock */
 	int broken;          /* no memory for the machine */
 	int forgot;          /* what rcache[0] knew before the first fmt_put() */
-	int excl_user;
+	uint32_t excl_want; /* tickets that it brought */
 	uint32_t posters;    /* atomic: threads inside note_push */
 	int resume_posted;   /* atomic */
 	struct note resume_note;
 	struct fvq *vqs;
 	uint32_t nvqs;
 	struct io_list backlog, done, kept;
-	struct vh_task done_task, note_task;
+	struct vh_task done_task, note_task, gather_task;
+	struct req *gather, **gather_tail; /* hold their range, and look for others at the end of the turn */
 	int in_notes;
 	struct note *notes; /* atomic stack */
 	/* the full machine, NULL while flat */
@@ -356,7 +362,7 @@ struct fmt_image {
 	pthread_mutex_t excl_lock; /* lock.c; never taken for a request that is mapped */
 	struct excl *excl_first, *excl_last, *excl_free, *excl_all;
 	struct req *excl_wait, **excl_wait_tail;
-	uint32_t excl_users, excl_total;
+	uint32_t excl_want, excl_total;
 
 	pthread_mutex_t flush_lock; /* flush.c */
 	struct req *flush_now, *flush_next, **flush_next_tail;
@@ -436,6 +442,11 @@ int req_begin(struct fmt_queue *q, struct fmt_io *io); /* 0: no free request */
 void req_step(struct req *r);
 void req_error(struct req *r, int error);
 
+/* gather.c */
+int gather_later(struct req *r);         /* granted: 1 when it is stepped at the end of the turn, with others or without */
+void gather_run(struct fmt_queue *q);    /* now */
+void gather_task(struct vh_task *t);
+
 /* read.c, write.c, flush.c: return 1 when their state is finished, 0 to wait */
 void reader_init(struct reader *rd, uint32_t top, uint64_t pos, uint64_t len, const struct vec *v);
 int reader_step(struct req *r);
@@ -488,7 +499,7 @@ void shared_leave(struct fmt_queue *q, struct shared *s);
 int shared_acquire(struct req *r, uint64_t lo, uint64_t hi); /* 0: it waits, and is stepped when it has it */
 void shared_release(struct req *r);
 int excl_pool(struct fmt_image *i, uint32_t n); /* one queue more: n tickets for each that uses them */
-void excl_unpool(struct fmt_image *i);
+void excl_unpool(struct fmt_image *i, uint32_t n);
 void excl_acquire(struct req *r, uint64_t lo, uint64_t hi); /* always answers by a step, in state RS_MAP */
 void excl_release(struct req *r);
 void excl_attach(struct fmt_queue *q); /* a new queue learns the exclusive ranges; image->lock is held */

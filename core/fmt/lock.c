@@ -19,10 +19,12 @@ static int overlap(uint64_t alo, uint64_t ahi, uint64_t blo, uint64_t bhi)
 
 static void granted(struct fmt_queue *q, struct note *n)
 {
-	struct excl *e = container_of(n, struct excl, note);
+	struct req *r = container_of(n, struct excl, note)->req;
 
-	e->req->state = RS_MAP;
-	req_step(e->req);
+	count(&q->stats.exclusive, 1);
+	r->state = RS_MAP;
+	if (!gather_later(r))
+		req_step(r);
 }
 
 /* excl_lock is held. */
@@ -164,7 +166,8 @@ int excl_pool(struct fmt_image *i, uint32_t n)
 	int enough;
 
 	pthread_mutex_lock(&i->excl_lock);
-	enough = i->excl_total >= ++i->excl_users * n;
+	i->excl_want += n;
+	enough = i->excl_total >= i->excl_want;
 	pthread_mutex_unlock(&i->excl_lock);
 	if (enough)
 		return 0;
@@ -183,10 +186,10 @@ int excl_pool(struct fmt_image *i, uint32_t n)
 	return 0;
 }
 
-void excl_unpool(struct fmt_image *i)
+void excl_unpool(struct fmt_image *i, uint32_t n)
 {
 	pthread_mutex_lock(&i->excl_lock);
-	i->excl_users--;
+	i->excl_want -= n;
 	pthread_mutex_unlock(&i->excl_lock);
 }
 

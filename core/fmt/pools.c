@@ -5,7 +5,9 @@
 #include <sys/mman.h>
 #include "fmt/impl.h"
 
-#define EXCL_PER_QUEUE 32u
+/* How many allocations of a queue may be under way: all of its requests, within reason. */
+#define EXCL_MIN 32u
+#define EXCL_MAX 128u
 
 static int pool_init(struct fmt_queue *q, enum buf_kind kind, size_t each, uint32_t most)
 {
@@ -70,8 +72,8 @@ int queue_machine(struct fmt_queue *q)
 	if (!i->read_only) {
 		size_t unit = top->info.unit;
 
-		q->excl_user = 1;
-		if (cache_init(&q->wcache, 256) || pool_init(q, BUF_FILL, 2 * unit, q->depth) || excl_pool(i, EXCL_PER_QUEUE))
+		q->excl_want = q->depth < EXCL_MIN ? EXCL_MIN : q->depth > EXCL_MAX ? EXCL_MAX : q->depth;
+		if (excl_pool(i, q->excl_want) || cache_init(&q->wcache, 256) || pool_init(q, BUF_FILL, 2 * unit, q->depth))
 			goto error;
 	}
 	if (crypt_machine(q))
@@ -92,9 +94,9 @@ void queue_machine_free(struct fmt_queue *q)
 	for (int k = 0; k < BUF_KINDS; k++)
 		pool_fini(q, k);
 	crypt_machine_free(q);
-	if (q->excl_user)
-		excl_unpool(q->image);
-	q->excl_user = 0;
+	if (q->excl_want)
+		excl_unpool(q->image, q->excl_want);
+	q->excl_want = 0;
 	free(q->rcache);
 	free(q->reqs);
 	free(q->subs);

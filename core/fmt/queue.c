@@ -239,6 +239,7 @@ void fmt_kick(struct fmt_queue *q)
 		blk_kick(q->flat_vq->vq);
 		return;
 	}
+	gather_run(q);
 	for (uint32_t k = 0; k < q->nvqs; k++) {
 		if (!q->vqs[k].gathered)
 			continue;
@@ -372,6 +373,8 @@ int queue_open(struct fmt_image *i, struct vh_loop *l, uint32_t depth, int servi
 	q->service = service;
 	q->read_only = i->read_only;
 	q->done_task.fn = done_task;
+	q->gather_task.fn = gather_task;
+	q->gather_tail = &q->gather;
 	q->note_task.fn = note_task;
 	q->resume_note.fn = resume_note;
 	io_list_init(&q->backlog);
@@ -444,12 +447,15 @@ void fmt_queue_close(struct fmt_queue *q)
 	i->closed.commits += q->stats.commits;
 	i->closed.cache_hits += q->stats.cache_hits;
 	i->closed.flushes += q->stats.flushes;
+	i->closed.exclusive += q->stats.exclusive;
+	i->closed.gathered += q->stats.gathered;
 	pthread_mutex_unlock(&i->lock);
 	excl_settle(q);
 	while (__atomic_load_n(&q->posters, __ATOMIC_ACQUIRE))
 		sched_yield();
 	loop_cancel(q->loop, &q->note_task);
 	loop_cancel(q->loop, &q->done_task);
+	loop_cancel(q->loop, &q->gather_task);
 	vqs_close(q);
 	queue_machine_free(q);
 	free(q);

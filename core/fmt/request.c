@@ -9,12 +9,11 @@ void req_error(struct req *r, int error)
 		r->error = error;
 }
 
-static void finish(struct req *r)
-{
-	struct fmt_queue *q = r->q;
-	struct fmt_io *io = r->io;
-	int error = r->error;
+static void begin(struct req *r);
 
+/* What it holds, but for its place. */
+static void let_go(struct req *r)
+{
 	if (r->locked)
 		shared_release(r);
 	if (r->excl)
@@ -22,9 +21,34 @@ static void finish(struct req *r)
 	for (int k = 0; k < BUF_KINDS; k++)
 		buf_put(r, k);
 	crypt_drop(r);
-	r->next = q->req_free;
-	q->req_free = r;
-	io_end(q, io, error);
+}
+
+static void finish(struct req *r)
+{
+	struct fmt_queue *q = r->q;
+	struct fmt_io *io = r->io;
+	struct req *with = r->with, *w;
+	int error = r->error, again = error && with && !r->timed_out;
+
+	let_go(r);
+	r->with = NULL;
+	if (again) { /* each for itself: an error is only that of the part that has it */
+		r->alone = 1;
+		begin(r);
+	} else {
+		r->next = q->req_free;
+		q->req_free = r;
+		io_end(q, io, error);
+	}
+	while ((w = with)) {
+		with = w->with_next;
+		w->alone = 1;
+		w->error = error;
+		if (again)
+			begin(w);
+		else
+			finish(w);
+	}
 }
 
 static void escalate(struct req *r)
@@ -219,19 +243,11 @@ void req_step(struct req *r)
 	}
 }
 
-int req_begin(struct fmt_queue *q, struct fmt_io *io)
+static void begin(struct req *r)
 {
-	struct req *r = q->req_free;
-	struct fmt_layer *l = q->image->layers[0];
+	struct fmt_io *io = r->io;
+	struct fmt_layer *l = r->q->image->layers[0];
 
-	if (r)
-		q->req_free = r->next;
-	else if (q->nreqs < q->depth)
-		r = &q->reqs[q->nreqs++];
-	else
-		return 0;
-	r->q = q;
-	r->io = io;
 	r->op = io->op;
 	r->state = RS_LOCK;
 	r->nsubs = 0;
@@ -249,7 +265,7 @@ int req_begin(struct fmt_queue *q, struct fmt_io *io)
 	if (load_relaxed(&l->faulted)) {
 		r->error = -EIO;
 		finish(r);
-		return 1;
+		return;
 	}
 	switch (io->op) {
 	case VH_READ:
@@ -275,5 +291,22 @@ int req_begin(struct fmt_queue *q, struct fmt_io *io)
 		r->op_map = io->op == VH_DISCARD ? VH_MAP_DISCARD : l->info.caps & VH_FMT_ZERO ? VH_MAP_ZERO : VH_MAP_WRITE;
 		escalate(r);
 	}
+}
+
+int req_begin(struct fmt_queue *q, struct fmt_io *io)
+{
+	struct req *r = q->req_free;
+
+	if (r)
+		q->req_free = r->next;
+	else if (q->nreqs < q->depth)
+		r = &q->reqs[q->nreqs++];
+	else
+		return 0;
+	r->q = q;
+	r->io = io;
+	r->alone = 0;
+	r->with = NULL;
+	begin(r);
 	return 1;
 }

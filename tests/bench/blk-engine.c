@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /*
- * The block engine alone, without a guest: blk-engine FILE|null ENGINE DEPTH SECONDS [write]. 4 KiB at random, one queue;
- * prints requests per second. FILE is opened with O_DIRECT where that works.
+ * The block engine alone, without a guest: blk-engine FILE|null ENGINE DEPTH SECONDS [WORD...]. Blocks of 4 KiB at random, one queue;
+ * prints requests per second. FILE is opened with O_DIRECT where that works. Words: write; seq (in a row, and again from the start);
+ * bs=BYTES; nomerge (neighbours are not joined); nospin (the loop sleeps at once); huge, small (buffers lie in huge pages, or in pages of 4 KiB whose neighbours
+ * are elsewhere in memory, as those of a guest may be).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include "blk/volume.h"
+#include "blk/blk-i.h"
 #include "plug/plug.h"
-
-#define BLOCK 4096u
 
 static struct vh_volume_info info = {.size = sizeof(info), .fd = -1, .logical_block = 512};
 
@@ -54,8 +55,9 @@ static const struct vh_volume_ops ops = {.size = sizeof(ops), .info = vol_info, 
 
 static struct vh_loop *loop;
 static struct blk_vq *q;
-static uint64_t blocks, count, limit_ns, start_ns, seed = 88172645463325252u;
+static uint64_t block = 4096, blocks, count, limit_ns, start_ns, next, seed = 88172645463325252u;
 static uint16_t op = VH_READ;
+static int seq, nomerge, huge, small, nospin;
 
 struct slot {
 	struct blk_io io;
@@ -76,7 +78,7 @@ static void submit(struct slot *s)
 	seed ^= seed >> 7;
 	seed ^= seed << 17;
 	s->io.op = op;
-	s->io.off = seed % blocks * BLOCK;
+	s->io.off = (seq ? next++ : seed) % blocks * block;
 	blk_submit(q, &s->io);
 }
 
@@ -91,17 +93,60 @@ static void done(struct blk_io *io, int res)
 	submit((struct slot *)io);
 }
 
+/* One after the other in memory, as asked for. */
+static uint8_t *buffers(uint64_t n)
+{
+	uint64_t two = 2u << 20, bytes = (n + 2 * two - 1) & ~(two - 1);
+	uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, (small ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	p = (uint8_t *)(((uintptr_t)p + two - 1) & ~(uintptr_t)(two - 1));
+	if (huge && madvise(p, bytes - two, MADV_HUGEPAGE) < 0)
+		perror("huge pages");
+	for (uint64_t at = 0; small && at < n; at += 8192) /* the kernel gives neighbours to those that are touched in order */
+		p[at] = 1;
+	for (uint64_t at = 4096; small && at < n; at += 8192)
+		p[at] = 1;
+	memset(p, 1, n);
+	return p;
+}
+
+static int words(char **w)
+{
+	for (; *w; w++) {
+		if (!strcmp(*w, "write"))
+			op = VH_WRITE;
+		else if (!strcmp(*w, "seq"))
+			seq = 1;
+		else if (!strcmp(*w, "nomerge"))
+			nomerge = 1;
+		else if (!strcmp(*w, "huge"))
+			huge = 1;
+		else if (!strcmp(*w, "small"))
+			small = 1;
+		else if (!strcmp(*w, "nospin"))
+			nospin = 1;
+		else if (!strncmp(*w, "bs=", 3))
+			block = strtoull(*w + 3, NULL, 0);
+		else
+			return 0;
+	}
+	return block >= 512 && !(block & 511);
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const names[] = {"auto", "aio", "uring", "threads"};
 	struct blk_config c = {.label = "bench"};
 	struct blk_vol *v;
 	unsigned depth;
+	uint8_t *mem;
 	struct stat st;
 	ERR_AUTO(e);
 
-	if (argc < 5) {
-		fprintf(stderr, "usage: blk-engine FILE|null auto|aio|uring|threads DEPTH SECONDS [write]\n");
+	if (argc < 5 || !words(argv + 5)) {
+		fprintf(stderr, "usage: blk-engine FILE|null auto|aio|uring|threads DEPTH SECONDS [write] [seq] [bs=BYTES] [nomerge] [nospin] [huge|small]\n");
 		return 2;
 	}
 	for (unsigned i = 0; i < 4; i++)
@@ -109,8 +154,6 @@ int main(int argc, char **argv)
 			c.engine = (enum blk_engine)i;
 	depth = (unsigned)atoi(argv[3]);
 	limit_ns = (uint64_t)(atof(argv[4]) * 1e9);
-	if (argc > 5 && !strcmp(argv[5], "write"))
-		op = VH_WRITE;
 	io_ops = plug_service(VH_SVC_IO);
 	info.bytes = 1u << 30;
 	if (strcmp(argv[1], "null")) {
@@ -125,20 +168,27 @@ int main(int argc, char **argv)
 		}
 		info.bytes = (uint64_t)st.st_size;
 	}
-	blocks = info.bytes / BLOCK;
+	blocks = info.bytes / block;
 	if (!blocks || !depth || loop_new("bench", &loop, &e) || blk_vol_new(&info, &ops, &c, &v, &e) ||
 	    blk_vq_open(v, loop, depth, &q, &e))
 		return err_report(&e, 0);
+	if (nomerge)
+		q->merge_free = NULL;
+	if (nospin)
+		loop_set_poll_max(loop, 0);
+	mem = buffers(block * depth);
+	if (!mem)
+		return 1;
 	start_ns = now();
 	for (unsigned i = 0; i < depth; i++) {
 		struct slot *s = calloc(1, sizeof(*s));
 
-		s->iov = (struct iovec){aligned_alloc(BLOCK, BLOCK), BLOCK};
-		memset(s->iov.iov_base, 1, BLOCK);
-		s->io = (struct blk_io){.len = BLOCK, .iov = &s->iov, .niov = 1, .done = done};
+		s->iov = (struct iovec){mem + i * block, block};
+		s->io = (struct blk_io){.len = block, .iov = &s->iov, .niov = 1, .done = done};
 		submit(s);
 	}
 	loop_run(loop);
-	printf("%s %s depth %u: %.0f requests/s\n", argv[1], argv[2], depth, (double)count / ((double)(now() - start_ns) / 1e9));
+	printf("%s %s depth %u: %.0f requests/s, %.1f MB/s\n", argv[1], argv[2], depth, (double)count / ((double)(now() - start_ns) / 1e9),
+	       (double)(count * block) / ((double)(now() - start_ns) / 1e3));
 	return 0; /* with requests in flight: the process ends, nothing is closed */
 }

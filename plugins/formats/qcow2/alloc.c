@@ -37,6 +37,25 @@ static int find_run(struct q2 *q, uint64_t from, uint64_t want, struct q2_tbl **
 	}
 }
 
+/*
+ * Zeros that are running out are made while there are some left, by one request that is sent where it may wait; the others go on
+ * meanwhile. 1: that is this one.
+ */
+static int low_water(struct q2 *q, uint64_t c, uint32_t flags, struct q2_want *w)
+{
+	if (q->zero_hi - c > q->zero_low || q->no_zeros || q->fence != UINT64_MAX || q->ahead == Q2_AHEAD_MAKING)
+		return 0;
+	if (flags & Q2_NOWAIT) {
+		if (q->ahead == Q2_AHEAD_SENT)
+			return 0;
+		q->ahead = Q2_AHEAD_SENT;
+	} else {
+		q->ahead = Q2_AHEAD_MAKING;
+	}
+	*w = (struct q2_want){Q2_NEED_ZEROS, q->end > q->zero_hi ? q->end : q->zero_hi};
+	return 1;
+}
+
 /* How many clusters of the run [c, c+n) are taken, so that all of them are alike; *zeros: what they are. 0: *w is wanted. */
 static uint64_t alike(struct q2 *q, uint64_t c, uint64_t n, uint32_t flags, int *zeros, struct q2_want *w)
 {
@@ -49,6 +68,8 @@ static uint64_t alike(struct q2 *q, uint64_t c, uint64_t n, uint32_t flags, int 
 	if (!(flags & Q2_WANT_ZEROS))
 		return n;
 	if (c >= q->zero_lo && c < q->zero_hi) {
+		if (low_water(q, c, flags, w))
+			return 0;
 		*zeros = 1;
 		return q2_min(n, q->zero_hi - c);
 	}
@@ -196,6 +217,7 @@ int q2_zeros_ahead(struct q2 *q, uint64_t c)
 	lo = q->end > q->zero_hi ? q->end : q->zero_hi;
 	if (c < lo || q->no_zeros || (lo + n) >> (56 - q->h.bits)) { /* another was faster, or nothing goes any more */
 		q->no_zeros |= (lo + n) >> (56 - q->h.bits) != 0;
+		q->ahead = Q2_AHEAD_NO;
 		pthread_mutex_unlock(&q->alloc_lock);
 		return 0;
 	}
@@ -206,18 +228,21 @@ int q2_zeros_ahead(struct q2 *q, uint64_t c)
 		pthread_mutex_lock(&q->alloc_lock);
 		q->fence = UINT64_MAX;
 		q->no_zeros = 1;
+		q->ahead = Q2_AHEAD_NO;
 		pthread_mutex_unlock(&q->alloc_lock);
 		return 0;
 	}
 	r = q2_io->zero(q->vol, n << q->h.bits, lo << q->h.bits);
 	pthread_mutex_lock(&q->alloc_lock);
 	q->fence = UINT64_MAX;
+	q->ahead = Q2_AHEAD_NO;
 	if (r < 0) {
 		q->no_zeros = 1; /* then the host writes them, as far as there is room */
 	} else {
 		if (q->zero_lo >= q->zero_hi || q->zero_hi != lo)
 			q->zero_lo = lo;
 		q->zero_hi = lo + n;
+		q->zero_low = n / 2;
 	}
 	pthread_mutex_unlock(&q->alloc_lock);
 	return 0;

@@ -229,6 +229,8 @@ struct q2 {
 	uint64_t end;               /* clusters: the last one in use + 1 */
 	uint64_t zero_lo, zero_hi;  /* clusters at the end that are known to read as zeros, as nobody has had them */
 	uint64_t fence;             /* clusters from here on are being made zeros; UINT64_MAX: none */
+	uint64_t zero_low;          /* so few are left of [zero_lo, zero_hi) that more are to be made */
+	enum { Q2_AHEAD_NO, Q2_AHEAD_SENT, Q2_AHEAD_MAKING } ahead; /* somebody is sent where one may wait, to make them */
 	int no_zeros;               /* zeros cannot be made ahead */
 	uint64_t opened_bytes;      /* of the file when it was opened: it is cut back to this, or to its last cluster */
 	uint8_t *full;              /* bit per table of refcounts: nothing free in it */

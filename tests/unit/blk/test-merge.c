@@ -212,15 +212,18 @@ static void neighbours(gconstpointer engine)
 		g_assert_cmpint(m.o[k].result, ==, 0);
 	m.n = 0;
 	memset(back, 0, BYTES);
-	for (int k = 0; k < 8; k++)
+	for (int k = 0; k < 8; k++) /* not small: alone */
 		add(&m, VH_READ, 0, back + k * 128 * KB, 128 * KB, (uint64_t)k * 128 * KB);
+	for (int k = 0; k < 16; k++) /* the largest that are joined, with one behind that is larger */
+		add(&m, VH_READ, 0, back + 3000 * KB + k * 16 * KB, 16 * KB, 3000 * KB + (uint64_t)k * 16 * KB);
+	add(&m, VH_READ, 0, back + 3256 * KB, 20 * KB, 3256 * KB);
 	for (int k = 0; k < 4; k++) /* backwards: no neighbours */
 		add(&m, VH_READ, 0, back + (31 - k) * 128 * KB, 128 * KB, (uint64_t)(31 - k) * 128 * KB);
 	for (int k = 0; k < 4; k++) /* with holes between */
 		add(&m, VH_READ, 0, back + (10 + 2 * k) * 128 * KB, 128 * KB, (uint64_t)(10 + 2 * k) * 128 * KB);
 	go(&m);
 	if (counted)
-		g_assert_cmpint(calls, ==, 4 + 4 + 4);
+		g_assert_cmpint(calls, ==, 8 + 1 + 1 + 4 + 4);
 	for (int k = 0; k < m.n; k++) {
 		g_assert_cmpint(m.o[k].result, ==, 0);
 		g_assert_cmpmem(back + m.o[k].io.off, m.o[k].io.len, buf + m.o[k].io.off, m.o[k].io.len);

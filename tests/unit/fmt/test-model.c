@@ -130,7 +130,7 @@ struct driver {
 	_Atomic unsigned active;
 	struct vh_task task;
 	_Atomic int done;
-	unsigned errors, ops[6];
+	unsigned errors, ops[6], at; /* at: where its last write in a row ended */
 };
 static struct driver drivers[QUEUES];
 static unsigned nqueues;
@@ -186,6 +186,11 @@ static void slot_submit(struct driver *d, struct slot *s)
 			if (s->c + s->n > now)
 				s->c = s->n = 1;
 		}
+	}
+	if (s->io.op == VH_WRITE && r >> 50 & 1) { /* in a row, in small pieces, which may go together */
+		s->n = 1 + (unsigned)(rig_rnd(&d->rnd) % MAX(6000 / G, 1));
+		s->c = d->at && d->at + s->n <= now && r >> 51 & 63 ? d->at : (unsigned)(rig_rnd(&d->rnd) % (now - s->n + 1));
+		d->at = s->c + s->n;
 	}
 	s->io.off = (uint64_t)s->c * G;
 	s->io.len = (uint64_t)s->n * G;
@@ -615,8 +620,10 @@ static void run(uint64_t n, unsigned queues, unsigned g, int with, int lock_self
 	check(i, with && !toy, "after");
 	fmt_get_stats(i, &st);
 	g_test_message("%u requests failed, %" G_GUINT64_FORMAT " maps, %" G_GUINT64_FORMAT " commits, %" G_GUINT64_FORMAT
-		       " cache hits; grown %u times; %u snapshots, %u applied", errors, st.map_calls, st.commits, st.cache_hits, grown,
-		       snaps_made, snaps_applied);
+		       " cache hits; grown %u times; %u snapshots, %u applied; %" G_GUINT64_FORMAT " writes went along with %"
+		       G_GUINT64_FORMAT " exclusive ones", errors, st.map_calls, st.commits, st.cache_hits, grown,
+		       snaps_made, snaps_applied, st.gathered, st.exclusive);
+	g_assert_true(!toy || n < 2000 || st.gathered > 0);
 	g_assert_true(!with || n < 2000 || errors > 0);
 	g_assert_cmpuint(fake_blocking_calls, ==, 0);
 	fmt_close(i);
