@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/*
+ * The requests of one queue over its session.
+ *
+ * All that was accepted and has not ended is in one list, in the order in which it came. When the session is lost everything in
+ * the list waits; with the next session it is sent in that order, before anything newer. A write may so be done twice, but never
+ * after one that was sent later: the session before is ended by the target before the next one begins (volume.c, nexus_for).
+ *
+ * A request that is too old fails, but only when nothing can be done for it any more: the session goes first. What it was
+ * to write the target may still have in its hands until the next session of this nexus has begun; until then no queue of the
+ * volume sends modifications ("unfenced").
+ */
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include "iscsi.h"
+
+#define TICK (250 * MSEC)
+#define TICK_DOWN (10 * MSEC)
+#define TICK_IDLE (15 * SECOND)
+#define SILENCE (5 * SECOND) /* then a ping, and after as much again the session counts as lost */
+#define LATER_FIRST (50 * MSEC)
+#define TRIES_MAX 64         /* unit attentions, busy: in a row, of one request */
+#define ZEROS 65536
+
+enum { RQ_WAIT, RQ_SENT };
+
+struct rq {
+	struct rq *next, *prev;
+	struct vh_req *r;
+	struct queue *q;
+	struct scsi_task *task; /* while it is sent */
+	uint64_t since, not_before;
+	uint8_t state, sent_once, syncing;
+	unsigned tries;
+	uint8_t param[24];
+	struct scsi_iovec iov[QUEUE_SEGMENTS];
+};
+_Static_assert(sizeof(struct rq) <= QUEUE_CTX, "the scratch of a request");
+
+struct queue {
+	struct volume *v;
+	unsigned index, depth;
+	struct session *s; /* NULL: lost */
+	struct vh_loop *loop;
+	struct vh_watch *watch;
+	struct vh_timer *timer;
+	uint32_t events;
+	struct rq *head, *tail;
+	unsigned waiting; /* of the list, not sent */
+	struct scsi_task **tasks; /* free ones */
+	unsigned n_tasks;
+	uint64_t heard, pinged, armed;
+	uint8_t lost, dropping, fenced_off, polling;
+	struct queue_fix fix;
+};
+
+static uint8_t zeros[ZEROS];
+static void tick(void *ctx);
+static void drop(struct queue *q);
+
+struct queue_fix *queue_fix(struct queue *q)
+{
+	return &q->fix;
+}
+
+struct volume *queue_volume(struct queue *q)
+{
+	return q->v;
+}
+
+unsigned queue_index(const struct queue *q)
+{
+	return q->index;
+}
+
+static int modifies(const struct vh_req *r)
+{
+	return r->op != VH_READ && r->op != VH_FLUSH;
+}
+
+/* ---- sending ---- */
+
+static void put(uint8_t *p, uint64_t v, unsigned n)
+{
+	while (n--) {
+		p[n] = (uint8_t)v;
+		v >>= 8;
+	}
+}
+
+/* Tasks are made when the queue opens, by the library, and used again and again. */
+static struct scsi_task *task_get(struct queue *q, uint8_t op, int dir, uint64_t len)
+{
+	struct scsi_task *t = q->tasks[--q->n_tasks];
+
+	t->status = 0;
+	t->cdb_size = 16;
+	t->xfer_dir = dir;
+	t->expxferlen = (int)len;
+	memset(t->cdb, 0, sizeof(t->cdb));
+	t->cdb[0] = op;
+	t->residual_status = SCSI_RESIDUAL_NO_RESIDUAL;
+	t->residual = 0;
+	memset(&t->sense, 0, sizeof(t->sense));
+	memset(&t->iovector_in, 0, sizeof(t->iovector_in));
+	memset(&t->iovector_out, 0, sizeof(t->iovector_out));
+	return t;
+}
+
+static void task_put(struct queue *q, struct scsi_task *t)
+{
+	free(t->datain.data); /* sense data */
+	t->datain.data = NULL;
+	t->datain.size = 0;
+	q->tasks[q->n_tasks++] = t;
+}
+
+static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv);
+
+static struct scsi_task *task_for(struct queue *q, struct rq *rq)
+{
+	const struct vh_req *r = rq->r;
+	const struct lun *l = &q->v->lun;
+	uint64_t lba = r->off / l->block, blocks = r->len / l->block;
+	struct scsi_task *t;
+
+	switch (rq->syncing ? VH_FLUSH : r->op) {
+	case VH_READ:
+	case VH_WRITE:
+		t = task_get(q, r->op == VH_READ ? SCSI_OPCODE_READ16 : SCSI_OPCODE_WRITE16, r->op == VH_READ ? SCSI_XFER_READ :
+			     SCSI_XFER_WRITE, r->len);
+		if (r->flags & VH_REQ_FUA && r->op == VH_WRITE)
+			t->cdb[1] = 8;
+		put(t->cdb + 2, lba, 8);
+		put(t->cdb + 10, blocks, 4);
+		/* A copy: the library changes the array for the time of a system call, and this one is not ours. */
+		memcpy(rq->iov, r->iov, r->niov * sizeof(*r->iov));
+		if (r->op == VH_READ)
+			scsi_task_set_iov_in(t, rq->iov, (int)r->niov);
+		else
+			scsi_task_set_iov_out(t, rq->iov, (int)r->niov);
+		return t;
+	case VH_ZERO:
+		t = task_get(q, SCSI_OPCODE_WRITE_SAME16, SCSI_XFER_WRITE, l->block);
+		if (r->flags & VH_REQ_MAY_UNMAP && l->write_same_unmap && l->zeroes_unmapped)
+			t->cdb[1] = 8;
+		put(t->cdb + 2, lba, 8);
+		put(t->cdb + 10, blocks, 4);
+		rq->iov[0] = (struct scsi_iovec){zeros, l->block};
+		scsi_task_set_iov_out(t, rq->iov, 1);
+		return t;
+	case VH_DISCARD:
+		t = task_get(q, SCSI_OPCODE_UNMAP, SCSI_XFER_WRITE, sizeof(rq->param));
+		t->cdb_size = 10;
+		put(t->cdb + 7, sizeof(rq->param), 2);
+		memset(rq->param, 0, sizeof(rq->param));
+		put(rq->param, sizeof(rq->param) - 2, 2);
+		put(rq->param + 2, 16, 2);
+		put(rq->param + 8, lba, 8);
+		put(rq->param + 16, blocks, 4);
+		rq->iov[0] = (struct scsi_iovec){rq->param, sizeof(rq->param)};
+		scsi_task_set_iov_out(t, rq->iov, 1);
+		return t;
+	}
+	t = task_get(q, SCSI_OPCODE_SYNCHRONIZECACHE10, SCSI_XFER_NONE, 0);
+	t->cdb_size = 10;
+	return t;
+}
+
+static void send_one(struct queue *q, struct rq *rq)
+{
+	rq->task = task_for(q, rq);
+	rq->state = RQ_SENT;
+	rq->sent_once = 1;
+	q->waiting--;
+	if (!iscsi_scsi_command_async(q->s->ctx, q->v->lun.raw, rq->task, rq_cb, NULL, rq))
+		return;
+	task_put(q, rq->task);
+	rq->task = NULL;
+	rq->state = RQ_WAIT;
+	q->waiting++;
+	q->lost = 1;
+}
+
+static int may_send(const struct queue *q, const struct rq *rq)
+{
+	return !atomic_load_explicit(&q->v->lost, memory_order_relaxed) &&
+	       (!modifies(rq->r) || !atomic_load_explicit(&q->v->unfenced, memory_order_acquire));
+}
+
+static void send_waiting(struct queue *q, uint64_t now)
+{
+	for (struct rq *rq = q->head; rq && q->waiting && !q->lost; rq = rq->next)
+		if (rq->state == RQ_WAIT && rq->not_before <= now && may_send(q, rq))
+			send_one(q, rq);
+}
+
+/* What is gathered goes out as far as the socket takes it; then the loop says when it takes more. */
+static void push(struct queue *q)
+{
+	uint32_t want;
+
+	if (!q->s)
+		return;
+	if (!q->lost && iscsi_which_events(q->s->ctx) & POLLOUT && iscsi_service(q->s->ctx, POLLOUT) < 0)
+		q->lost = 1;
+	if (q->lost) {
+		drop(q);
+		return;
+	}
+	want = VH_IN | (iscsi_which_events(q->s->ctx) & POLLOUT ? VH_OUT : 0);
+	if (want != q->events) {
+		is_loop->watch_events(q->watch, want);
+		q->events = want;
+	}
+}
+
+static void arm(struct queue *q, uint64_t after)
+{
+	uint64_t at = is_loop->now(q->loop) + after;
+
+	if (q->armed && q->armed <= at)
+		return;
+	q->armed = at;
+	is_loop->timer_at(q->timer, at);
+}
+
+/* ---- ending ---- */
+
+static void finish(struct queue *q, struct rq *rq, int res)
+{
+	if (rq->prev)
+		rq->prev->next = rq->next;
+	else
+		q->head = rq->next;
+	if (rq->next)
+		rq->next->prev = rq->prev;
+	else
+		q->tail = rq->prev;
+	if (rq->state == RQ_WAIT)
+		q->waiting--;
+	is_io->done(rq->r, res);
+}
+
+static void again(struct queue *q, struct rq *rq, uint64_t pause)
+{
+	rq->state = RQ_WAIT;
+	q->waiting++;
+	rq->not_before = pause ? is_loop->now(q->loop) + pause : 0;
+	arm(q, pause ? pause : TICK_DOWN);
+}
+
+static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct rq *rq = priv;
+	struct queue *q = rq->q;
+	struct scsi_task *t = rq->task;
+	enum verdict verdict;
+	int res = -EIO;
+
+	(void)ctx, (void)data;
+	if (!t || rq->state != RQ_SENT)
+		return;
+	rq->task = NULL;
+	verdict = q->dropping ? V_RESYNC : sense_judge(q->v, rq->syncing ? VH_FLUSH : rq->r->op, status, t, &res);
+	task_put(q, t);
+	if ((verdict == V_AGAIN || verdict == V_LATER) && ++rq->tries > TRIES_MAX)
+		verdict = V_DONE;
+	switch (verdict) {
+	case V_DONE:
+		if (!res && rq->r->op == VH_ZERO && rq->r->flags & VH_REQ_FUA && !rq->syncing) {
+			rq->syncing = 1;
+			again(q, rq, 0);
+			if (!q->lost)
+				send_one(q, rq);
+			return;
+		}
+		finish(q, rq, res);
+		return;
+	case V_AGAIN:
+		again(q, rq, 0);
+		if (!q->lost && may_send(q, rq))
+			send_one(q, rq);
+		return;
+	case V_LATER:
+		again(q, rq, LATER_FIRST << (rq->tries < 5 ? rq->tries : 5));
+		return;
+	case V_LOST:
+		volume_lost(q->v, "another host has taken its reservation");
+		/* fallthrough */
+	case V_RESYNC:
+		q->lost = 1; /* whoever drives the session drops it */
+		again(q, rq, 0);
+	}
+}
+
+/* ---- losing a session, and having one again ---- */
+
+static void drop(struct queue *q)
+{
+	struct session *s = q->s;
+
+	if (!s)
+		return;
+	is_loop->unwatch(q->watch);
+	q->watch = NULL;
+	q->s = NULL;
+	q->polling = 0;
+	q->dropping = 1;
+	session_close(s, 0); /* every command comes back, and no buffer is touched any more */
+	q->dropping = 0;
+	for (struct rq *rq = q->head; rq; rq = rq->next)
+		if (rq->state == RQ_SENT) {
+			if (rq->task)
+				task_put(q, rq->task);
+			rq->task = NULL;
+			again(q, rq, 0);
+		}
+	q->lost = 0;
+	volume_down(q->v);
+	fixer_want(q);
+	arm(q, TICK_DOWN);
+}
+
+static void on_socket(void *ctx, uint32_t events)
+{
+	struct queue *q = ctx;
+	int revents = (events & VH_IN ? POLLIN : 0) | (events & VH_OUT ? POLLOUT : 0);
+
+	if (events & VH_IN)
+		q->heard = is_loop->now(q->loop);
+	if (iscsi_service(q->s->ctx, revents) < 0)
+		q->lost = 1;
+	push(q);
+}
+
+static int adopt(struct queue *q, struct session *s)
+{
+	q->s = s;
+	q->heard = is_loop->now(q->loop);
+	q->pinged = 0;
+	q->events = VH_IN;
+	q->lost = 0;
+	return is_loop->watch(q->loop, iscsi_get_fd(s->ctx), VH_IN, on_socket, q, &q->watch);
+}
+
+static void come_back(struct queue *q, struct session *s)
+{
+	if (adopt(q, s)) { /* no memory: once more, later */
+		session_close(s, 0);
+		q->s = NULL;
+		fixer_want(q);
+		return;
+	}
+	if (q->fenced_off) {
+		q->fenced_off = 0;
+		atomic_fetch_sub(&q->v->unfenced, 1);
+	}
+	volume_up(q->v);
+	for (struct rq *rq = q->head; rq; rq = rq->next)
+		rq->not_before = 0;
+	send_waiting(q, is_loop->now(q->loop));
+	push(q);
+}
+
+/* ---- time ---- */
+
+static void ping_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	(void)ctx, (void)status, (void)data, (void)priv; /* hearing anything at all is enough */
+}
+
+static void poll_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct queue *q = priv;
+	struct scsi_task *t = data;
+	int res;
+
+	(void)ctx;
+	q->polling = 0;
+	if (!t)
+		return;
+	/* A unit attention about the size or the LUN itself, which nobody else would have met. */
+	if (!q->dropping && sense_judge(q->v, VH_READ, status, t, &res) == V_RESYNC)
+		q->lost = 1;
+	scsi_free_scsi_task(t);
+}
+
+/* An idle volume's first queue asks now and then whether anything has happened to the LUN. */
+static void poll_lun(struct queue *q)
+{
+	if (q->polling || q->index)
+		return;
+	q->polling = iscsi_testunitready_task(q->s->ctx, q->v->lun.raw, poll_cb, q) != NULL;
+}
+
+static void watch_silence(struct queue *q, uint64_t now)
+{
+	int sent = q->polling;
+
+	for (struct rq *rq = q->head; rq && !sent; rq = rq->next)
+		sent = rq->state == RQ_SENT && now - rq->since > SILENCE;
+	if (!sent || now - q->heard < SILENCE)
+		return;
+	if (q->pinged <= q->heard) {
+		q->pinged = now;
+		if (iscsi_nop_out_async(q->s->ctx, ping_cb, NULL, 0, NULL) < 0)
+			q->lost = 1;
+	} else if (now - q->pinged > SILENCE) {
+		is_warn("%s of %s: the target does not answer", q->v->name, q->v->pool->cfg.target);
+		q->lost = 1;
+	}
+}
+
+static void fail_old(struct queue *q, uint64_t now)
+{
+	uint64_t limit = q->v->pool->cfg.timeout;
+	int lost = atomic_load(&q->v->lost), harm = 0, any = 0;
+
+	for (struct rq *rq = q->head; rq; rq = rq->next)
+		if (lost || (limit && now - rq->since >= limit)) {
+			any = 1;
+			harm |= rq->sent_once && modifies(rq->r);
+		}
+	if (!any)
+		return;
+	drop(q);
+	if (harm && !q->fenced_off && !lost) {
+		q->fenced_off = 1;
+		atomic_fetch_add(&q->v->unfenced, 1);
+	}
+	for (struct rq *rq = q->head, *next; rq; rq = next) {
+		next = rq->next;
+		if (lost || (limit && now - rq->since >= limit))
+			finish(q, rq, lost ? -EIO : -ETIMEDOUT);
+	}
+}
+
+static void tick(void *ctx)
+{
+	struct queue *q = ctx;
+	uint64_t now = is_loop->now(q->loop), idle = q->v->mode == VH_ATTACH_PEEK ? 0 : TICK_IDLE;
+
+	q->armed = 0;
+	if (!q->s) {
+		struct session *s = atomic_exchange(&q->fix.fresh, NULL);
+
+		if (s)
+			come_back(q, s);
+	}
+	if (q->s) {
+		if (q->waiting)
+			send_waiting(q, now);
+		if (q->head || q->polling)
+			watch_silence(q, now);
+		else if (now - q->heard >= TICK_IDLE - SECOND && idle)
+			poll_lun(q);
+		push(q);
+	}
+	fail_old(q, now);
+	if (!q->s || q->waiting)
+		arm(q, TICK_DOWN);
+	else if (q->head || q->polling)
+		arm(q, TICK);
+	else if (!q->index && idle)
+		arm(q, idle);
+}
+
+/* ---- the table's ---- */
+
+uint32_t queue_submit(void *queue, struct vh_req *const *r, uint32_t n)
+{
+	struct queue *q = queue;
+	uint64_t now = is_loop->now(q->loop);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct rq *rq = r[i]->ctx;
+		const struct lun *l = &q->v->lun;
+
+		if (r[i]->op == VH_ZERO && r[i]->flags & VH_REQ_FAST_ONLY && !(r[i]->flags & VH_REQ_MAY_UNMAP && l->write_same_unmap &&
+									      l->zeroes_unmapped)) {
+			is_io->done(r[i], -EOPNOTSUPP);
+			continue;
+		}
+		rq->next = NULL;
+		rq->prev = q->tail;
+		rq->r = r[i];
+		rq->q = q;
+		rq->task = NULL;
+		rq->since = now;
+		rq->not_before = 0;
+		rq->state = RQ_WAIT;
+		rq->sent_once = rq->syncing = 0;
+		rq->tries = 0;
+		if (q->tail)
+			q->tail->next = rq;
+		else
+			q->head = rq;
+		q->tail = rq;
+		q->waiting++;
+		if (q->s && !q->lost && may_send(q, rq))
+			send_one(q, rq);
+	}
+	push(q);
+	arm(q, q->waiting ? TICK_DOWN : TICK);
+	return n;
+}
+
+void queue_free(struct queue *q)
+{
+	while (q->n_tasks)
+		scsi_free_scsi_task(q->tasks[--q->n_tasks]);
+	free(q->tasks);
+	free(q);
+}
+
+static int index_take(struct volume *v, unsigned *index)
+{
+	int ret = -EUSERS;
+
+	pthread_mutex_lock(&v->lock);
+	for (unsigned i = 0; i < v->pool->cfg.sessions && i < 64 && ret; i++)
+		if (!(v->used >> i & 1)) {
+			v->used |= UINT64_C(1) << i;
+			*index = i;
+			ret = 0;
+		}
+	pthread_mutex_unlock(&v->lock);
+	return ret;
+}
+
+static void index_give(struct volume *v, unsigned index)
+{
+	pthread_mutex_lock(&v->lock);
+	v->used &= ~(UINT64_C(1) << index);
+	pthread_mutex_unlock(&v->lock);
+}
+
+int queue_open(void *vol, struct vh_queue *hq, uint32_t depth, void **out, struct vh_err *e)
+{
+	struct volume *v = vol;
+	struct queue *q = calloc(1, sizeof(*q));
+	struct why w = {0};
+	int ret = 0;
+
+	(void)hq;
+	if (!q)
+		return is_host->err(e, -ENOMEM, "no memory");
+	q->v = v;
+	q->fix.refs = 1;
+	q->tasks = calloc(depth, sizeof(*q->tasks));
+	while (q->tasks && q->n_tasks < depth) {
+		uint8_t cdb[16] = {0};
+
+		q->tasks[q->n_tasks] = scsi_create_task(sizeof(cdb), cdb, SCSI_XFER_NONE, 0);
+		if (!q->tasks[q->n_tasks])
+			break;
+		q->n_tasks++;
+	}
+	if (!q->tasks || q->n_tasks < depth)
+		ret = why_set(&w, -ENOMEM, "no memory");
+	if (!ret && index_take(v, &q->index))
+		ret = why_set(&w, -EUSERS, "%s has no more than %u sessions (the pool's option sessions)", v->name, v->pool->cfg.sessions);
+	if (ret) {
+		queue_free(q);
+		return is_fail(e, ret, &w);
+	}
+	ret = fixer_start(v);
+	if (!ret)
+		ret = volume_connect(v, q->index, -1, &q->s, &w);
+	if (ret) {
+		if (q->index)
+			why_remedy(&w, "if the target allows fewer sessions, set the pool's option sessions");
+		index_give(v, q->index);
+		queue_free(q);
+		return is_fail(e, ret, &w);
+	}
+	*out = q;
+	return 0;
+}
+
+int queue_start(void *queue, struct vh_loop *l)
+{
+	struct queue *q = queue;
+	int ret;
+
+	q->loop = l;
+	ret = is_loop->timer(l, tick, q, &q->timer);
+	if (!ret)
+		ret = adopt(q, q->s);
+	if (!ret)
+		arm(q, TICK);
+	return ret;
+}
+
+void queue_close(void *queue)
+{
+	struct queue *q = queue;
+	struct volume *v = q->v;
+	struct session *s;
+	int last;
+
+	if (q->watch)
+		is_loop->unwatch(q->watch);
+	if (q->timer)
+		is_loop->timer_free(q->timer);
+	q->dropping = 1; /* a ping or a poll may be under way, and ends with the session */
+	if (!q->s)
+		volume_up(v);
+	if (q->fenced_off)
+		atomic_fetch_sub(&v->unfenced, 1);
+	pthread_mutex_lock(&v->lock);
+	q->fix.closed = 1;
+	pthread_mutex_unlock(&v->lock);
+	s = atomic_exchange(&q->fix.fresh, NULL);
+	session_close(s, 0);
+	session_close(q->s, 0);
+	index_give(v, q->index);
+	pthread_mutex_lock(&v->lock);
+	last = !--q->fix.refs;
+	pthread_mutex_unlock(&v->lock);
+	if (last)
+		queue_free(q);
+}
