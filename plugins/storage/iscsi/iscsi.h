@@ -70,7 +70,8 @@ struct session {
 	struct iscsi_context *ctx; /* NULL: it is lost */
 	const struct config *cfg;
 	int stop_fd;               /* readable: give up; -1 */
-	int connected, logged_in, login_status, in_login, saw_chap_r;
+	int connected, logged_in, login_status;
+	char error[128]; /* of connecting */
 };
 /* An I_T nexus of this host: `rnd` and `qual` are the ISID. */
 struct nexus { uint32_t rnd, qual; };
@@ -123,6 +124,8 @@ int luns_read(struct session *s, struct lun **out, unsigned *n, struct why *w);
 /* Size and identity of several at once; those that are no disks, or that fail, have type != 0 or bytes 0. */
 int luns_probe(struct session *s, struct lun *l, unsigned n, struct why *w);
 int lun_find(struct session *s, unsigned number, struct lun *out, struct why *w); /* -ENOENT; probed */
+/* The size in an answer to READ CAPACITY (16) of n bytes; 0: none that makes sense, or other blocks. */
+int lun_size(const uint8_t *d, size_t n, uint32_t block, uint64_t *bytes);
 int lun_probe_more(struct session *s, struct lun *l, struct why *w);
 
 /* ---- reserve.c ---- */

@@ -129,6 +129,7 @@ static int naa_unique(const uint8_t *id, size_t len)
  * whatever target, portal and name it is reached; another one is as good as the target's name beside it. */
 static void identify(struct lun *l, const struct config *c, const uint8_t *p, size_t n)
 {
+	char name[64];
 	int best = 0;
 
 	for (size_t i = 0; i + 4 <= n; i += 4 + (size_t)p[i + 3]) {
@@ -166,36 +167,51 @@ static void identify(struct lun *l, const struct config *c, const uint8_t *p, si
 			memcpy(l->id, text, sizeof(l->id));
 		}
 	}
-	if (best >= 5)
+	if (best >= 5) {
 		snprintf(l->identity, sizeof(l->identity), "wwid:%s", l->id);
-	else if (best || l->serial[0])
-		snprintf(l->identity, sizeof(l->identity), "iscsi:%.80s/%s", c->target, best ? l->id : l->serial);
-	else
-		snprintf(l->identity, sizeof(l->identity), "iscsi:%.80s/lun%u", c->target, l->number);
+		return;
+	}
 	/* A very long name of a target: its hash makes up for what is cut. */
-	if (best < 5 && strlen(c->target) > 80)
-		snprintf(l->identity, sizeof(l->identity), "iscsi:%.40s~%016llx/%s", c->target, (unsigned long long)is_hash(3, c->target),
-			 best ? l->id : l->serial);
+	snprintf(name, sizeof(name), "%.60s", c->target);
+	if (strlen(c->target) > 60)
+		snprintf(name, sizeof(name), "%.40s~%016llx", c->target, (unsigned long long)is_hash(3, c->target));
+	if (!best)
+		snprintf(l->id, sizeof(l->id), "lun%u", l->number);
+	snprintf(l->identity, sizeof(l->identity), "iscsi:%s/%.48s%s%.40s", name, l->id, l->serial[0] ? "/" : "", l->serial);
+	if (!best)
+		l->id[0] = 0;
+}
+
+int lun_size(const uint8_t *d, size_t n, uint32_t block, uint64_t *bytes)
+{
+	uint64_t last;
+
+	if (!d || n < 12 || be(d + 8, 4) != block)
+		return 0;
+	last = be(d, 8);
+	if (last >= (uint64_t)INT64_MAX / block)
+		return 0;
+	*bytes = (last + 1) * block;
+	return 1;
 }
 
 static void capacity(struct lun *l, const struct cmd *c)
 {
 	const uint8_t *d;
-	uint64_t last, block;
+	uint64_t block;
 	size_t n;
 
 	if (cmd_result(c, "", NULL) || (n = cmd_data(c, &d)) < 12)
 		return;
-	last = be(d, 8);
 	block = be(d + 8, 4);
-	if (block < 512 || block > 65536 || block & (block - 1) || last >= (uint64_t)INT64_MAX / block)
+	if (block < 512 || block > 65536 || block & (block - 1) || !lun_size(d, n, (uint32_t)block, &l->bytes))
 		return;
-	l->block = (uint32_t)block;
-	l->bytes = (last + 1) * block;
+	l->block = l->physical = (uint32_t)block;
 	if (n >= 16) {
-		l->physical = (uint32_t)block << (d[13] & 0xf);
-		if ((d[13] & 0xf) > 7 || l->physical > 65536)
-			l->physical = (uint32_t)block;
+		unsigned shift = d[13] & 0xf;
+
+		if (shift < 8 && block << shift <= 65536)
+			l->physical = (uint32_t)block << shift;
 		l->thin = d[14] >> 7;
 		l->zeroes_unmapped = d[14] >> 6 & 1;
 	}

@@ -18,7 +18,7 @@
 
 #define TICK (250 * MSEC)
 #define TICK_DOWN (10 * MSEC)
-#define TICK_IDLE (15 * SECOND)
+#define LOOK_EVERY (10 * SECOND)
 #define SILENCE (5 * SECOND) /* then a ping, and after as much again the session counts as lost */
 #define LATER_FIRST (50 * MSEC)
 #define TRIES_MAX 64         /* unit attentions, busy: in a row, of one request */
@@ -51,8 +51,8 @@ struct queue {
 	unsigned waiting; /* of the list, not sent */
 	struct scsi_task **tasks; /* free ones */
 	unsigned n_tasks;
-	uint64_t heard, pinged, armed;
-	uint8_t lost, dropping, fenced_off, polling;
+	uint64_t heard, pinged, armed, looked;
+	uint8_t lost, dropping, fenced_off, looking;
 	struct queue_fix fix;
 };
 
@@ -307,7 +307,7 @@ static void drop(struct queue *q)
 	is_loop->unwatch(q->watch);
 	q->watch = NULL;
 	q->s = NULL;
-	q->polling = 0;
+	q->looking = 0;
 	q->dropping = 1;
 	session_close(s, 0); /* every command comes back, and no buffer is touched any more */
 	q->dropping = 0;
@@ -372,33 +372,49 @@ static void ping_cb(struct iscsi_context *ctx, int status, void *data, void *pri
 	(void)ctx, (void)status, (void)data, (void)priv; /* hearing anything at all is enough */
 }
 
-static void poll_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
+static void look_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
 {
 	struct queue *q = priv;
 	struct scsi_task *t = data;
+	uint64_t bytes;
 	int res;
 
 	(void)ctx;
-	q->polling = 0;
+	q->looking = 0;
 	if (!t)
 		return;
-	/* A unit attention about the size or the LUN itself, which nobody else would have met. */
-	if (!q->dropping && sense_judge(q->v, VH_READ, status, t, &res) == V_RESYNC)
+	/* Another size, or a unit attention about it or about the LUN itself. */
+	if (!q->dropping && status == SCSI_STATUS_GOOD)
+		q->lost |= !lun_size(t->datain.data, t->datain.size > 0 ? (size_t)t->datain.size : 0, q->v->lun.block, &bytes) ||
+			   bytes != atomic_load(&q->v->bytes);
+	else if (!q->dropping && sense_judge(q->v, VH_READ, status, t, &res) == V_RESYNC)
 		q->lost = 1;
 	scsi_free_scsi_task(t);
 }
 
-/* An idle volume's first queue asks now and then whether anything has happened to the LUN. */
-static void poll_lun(struct queue *q)
+/* A volume's first queue asks now and then for the size: not every target tells by itself, and an idle guest asks for nothing. */
+static void look(struct queue *q, uint64_t now)
 {
-	if (q->polling || q->index)
+	uint8_t cdb[16] = {SCSI_OPCODE_SERVICE_ACTION_IN, SCSI_READCAPACITY16, [13] = 32};
+	struct scsi_task *t;
+
+	if (q->looking || now - q->looked < LOOK_EVERY)
 		return;
-	q->polling = iscsi_testunitready_task(q->s->ctx, q->v->lun.raw, poll_cb, q) != NULL;
+	q->looked = now;
+	t = scsi_create_task(sizeof(cdb), cdb, SCSI_XFER_READ, 32);
+	if (!t)
+		return;
+	q->looking = 1;
+	if (iscsi_scsi_command_async(q->s->ctx, q->v->lun.raw, t, look_cb, NULL, q) < 0) {
+		scsi_free_scsi_task(t);
+		q->looking = 0;
+		q->lost = 1;
+	}
 }
 
 static void watch_silence(struct queue *q, uint64_t now)
 {
-	int sent = q->polling;
+	int sent = q->looking;
 
 	for (struct rq *rq = q->head; rq && !sent; rq = rq->next)
 		sent = rq->state == RQ_SENT && now - rq->since > SILENCE;
@@ -441,7 +457,8 @@ static void fail_old(struct queue *q, uint64_t now)
 static void tick(void *ctx)
 {
 	struct queue *q = ctx;
-	uint64_t now = is_loop->now(q->loop), idle = q->v->mode == VH_ATTACH_PEEK ? 0 : TICK_IDLE;
+	int looks = !q->index && q->v->mode != VH_ATTACH_PEEK;
+	uint64_t now = is_loop->now(q->loop);
 
 	q->armed = 0;
 	if (!q->s) {
@@ -453,19 +470,19 @@ static void tick(void *ctx)
 	if (q->s) {
 		if (q->waiting)
 			send_waiting(q, now);
-		if (q->head || q->polling)
+		if (q->head || q->looking)
 			watch_silence(q, now);
-		else if (now - q->heard >= TICK_IDLE - SECOND && idle)
-			poll_lun(q);
+		if (looks && !q->lost)
+			look(q, now);
 		push(q);
 	}
 	fail_old(q, now);
 	if (!q->s || q->waiting)
 		arm(q, TICK_DOWN);
-	else if (q->head || q->polling)
+	else if (q->head || q->looking)
 		arm(q, TICK);
-	else if (!q->index && idle)
-		arm(q, idle);
+	else if (looks)
+		arm(q, LOOK_EVERY);
 }
 
 /* ---- the table's ---- */
@@ -481,6 +498,10 @@ uint32_t queue_submit(void *queue, struct vh_req *const *r, uint32_t n)
 
 		if (r[i]->op == VH_ZERO && r[i]->flags & VH_REQ_FAST_ONLY && !(r[i]->flags & VH_REQ_MAY_UNMAP && l->write_same_unmap &&
 									      l->zeroes_unmapped)) {
+			is_io->done(r[i], -EOPNOTSUPP);
+			continue;
+		}
+		if (r[i]->op < VH_READ || r[i]->op > VH_ZERO) {
 			is_io->done(r[i], -EOPNOTSUPP);
 			continue;
 		}
@@ -587,6 +608,7 @@ int queue_start(void *queue, struct vh_loop *l)
 	int ret;
 
 	q->loop = l;
+	q->looked = is_loop->now(l);
 	ret = is_loop->timer(l, tick, q, &q->timer);
 	if (!ret)
 		ret = adopt(q, q->s);
@@ -606,7 +628,7 @@ void queue_close(void *queue)
 		is_loop->unwatch(q->watch);
 	if (q->timer)
 		is_loop->timer_free(q->timer);
-	q->dropping = 1; /* a ping or a poll may be under way, and ends with the session */
+	q->dropping = 1; /* a ping or a look may be under way, and ends with the session */
 	if (!q->s)
 		volume_up(v);
 	if (q->fenced_off)

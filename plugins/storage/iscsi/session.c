@@ -15,7 +15,6 @@
 #include <unistd.h>
 #include "iscsi.h"
 
-#define LOGIN_PDU_MAX 65536u
 #define REDIRECTS 3
 #define UA_MAX 16 /* unit attentions in a row */
 #define COMMAND_TIME (20 * SECOND)
@@ -34,8 +33,10 @@ static void connect_cb(struct iscsi_context *ctx, int status, void *data, void *
 {
 	struct session *s = priv;
 
-	(void)ctx, (void)data;
+	(void)data;
 	s->connected = status == SCSI_STATUS_GOOD ? 1 : -1;
+	if (s->connected < 0) /* the next text is only about what it does then */
+		snprintf(s->error, sizeof(s->error), "%s", iscsi_get_error(ctx));
 }
 
 static void login_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
@@ -45,38 +46,6 @@ static void login_cb(struct iscsi_context *ctx, int status, void *data, void *pr
 	(void)ctx, (void)data;
 	s->logged_in = 1;
 	s->login_status = status;
-}
-
-/*
- * The library verifies a target's answer to our challenge if there is one. A target that leaves it out altogether
- * (AuthMethod=None) passes, so that the answers are looked at before the library gets them. 1: the library may have what is
- * there; 0: not all of it has come yet.
- */
-static int login_peek(struct session *s)
-{
-	static const char want[] = "CHAP_R=";
-	int fd = iscsi_get_fd(s->ctx), found = 0;
-	uint8_t hdr[48], *pdu;
-	size_t size;
-	ssize_t n = recv(fd, hdr, sizeof(hdr), MSG_PEEK | MSG_DONTWAIT);
-
-	if (n <= 0)
-		return n == 0 || (errno != EAGAIN && errno != EINTR);
-	if (n < (ssize_t)sizeof(hdr))
-		return 0;
-	size = ((size_t)hdr[5] << 16 | (size_t)hdr[6] << 8 | hdr[7]) + (size_t)hdr[4] * 4 + sizeof(hdr);
-	if (size > LOGIN_PDU_MAX)
-		return -EPROTO;
-	pdu = malloc(size);
-	if (!pdu)
-		return -ENOMEM;
-	n = recv(fd, pdu, size, MSG_PEEK | MSG_DONTWAIT);
-	if (n == (ssize_t)size && (hdr[0] & 0x3f) == 0x23)
-		for (size_t i = sizeof(hdr); i + sizeof(want) - 1 <= size && !found; i++)
-			found = (i == sizeof(hdr) || !pdu[i - 1]) && !memcmp(pdu + i, want, sizeof(want) - 1);
-	free(pdu);
-	s->saw_chap_r |= found;
-	return n == (ssize_t)size;
 }
 
 static void session_lose(struct session *s)
@@ -107,16 +76,6 @@ static int drive(struct session *s, const int *flag, uint64_t until, struct why 
 			continue;
 		if (s->stop_fd >= 0 && p[1].revents)
 			return why_set(w, -ECANCELED, "stopped");
-		if (s->in_login && p[0].revents & POLLIN && !(p[0].revents & (POLLERR | POLLHUP))) {
-			int r = login_peek(s);
-
-			if (r < 0)
-				return why_set(w, r, "%s:%u answers with more than a login may have", s->cfg->host, s->cfg->port);
-			if (!r) { /* the rest is under way */
-				p[0].revents &= ~POLLIN;
-				poll(NULL, 0, 1);
-			}
-		}
 		if (iscsi_service(s->ctx, p[0].revents) < 0 && !*flag) {
 			const char *text = iscsi_get_error(s->ctx);
 
@@ -156,7 +115,8 @@ static int login_to(struct session *s, const char *address, const struct nexus *
 	const struct config *c = s->cfg;
 	int ret;
 
-	s->connected = s->logged_in = s->saw_chap_r = 0;
+	s->connected = s->logged_in = 0;
+	s->error[0] = 0;
 	s->ctx = iscsi_create_context(c->initiator);
 	if (!s->ctx)
 		return why_set(w, -ENOMEM, "no memory");
@@ -173,15 +133,17 @@ static int login_to(struct session *s, const char *address, const struct nexus *
 	if (iscsi_connect_async(s->ctx, address, connect_cb, s) < 0)
 		return why_set(w, -ECONNREFUSED, "%s: %s", address, iscsi_get_error(s->ctx));
 	ret = drive(s, &s->connected, until, w);
-	if (!ret && s->connected < 0)
-		ret = why_set(w, -ECONNREFUSED, "%s:%u cannot be reached: %s", c->host, c->port, iscsi_get_error(s->ctx));
 	if (ret)
 		return ret;
+	if (s->connected < 0) {
+		const char *text = strncmp(s->error, "iscsi_service: ", 15) ? s->error : s->error + 15;
+
+		why_remedy(w, "check the portal's address, and that the target is running");
+		return why_set(w, -ECONNREFUSED, "%s:%u cannot be reached: %s", c->host, c->port, text);
+	}
 	if (iscsi_login_async(s->ctx, login_cb, s) < 0)
 		return why_set(w, -EIO, "login to %s:%u: %s", c->host, c->port, iscsi_get_error(s->ctx));
-	s->in_login = 1;
 	ret = drive(s, &s->logged_in, until, w);
-	s->in_login = 0;
 	if (ret)
 		return ret == -ECONNRESET && strstr(iscsi_get_error(s->ctx), "CHAP") ? login_failed(c, s, NULL) : ret;
 	if (s->login_status == SCSI_STATUS_REDIRECT) {
@@ -192,11 +154,6 @@ static int login_to(struct session *s, const char *address, const struct nexus *
 	}
 	if (s->login_status != SCSI_STATUS_GOOD)
 		return login_failed(c, s, w);
-	if (c->target_user[0] && !s->saw_chap_r) {
-		why_remedy(w, "set the target's own (outgoing) CHAP account there, or leave target-user away");
-		return why_set(w, -EACCES, "%s did not prove to be %s: it took no part in mutual CHAP", c->target[0] ? c->target :
-			       "the portal", c->target_user);
-	}
 	return 0;
 }
 

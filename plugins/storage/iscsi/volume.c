@@ -117,7 +117,7 @@ static int visit(struct session *s, const struct volume *v, struct why *w)
 int volume_connect(struct volume *v, unsigned index, int stop_fd, struct session **out, struct why *w)
 {
 	struct nexus x = nexus_for(v, index);
-	struct lun now = v->lun;
+	struct lun now = {.raw = v->lun.raw, .number = v->lun.number};
 	struct session *s;
 	uint32_t gen;
 	int ret = session_open(&v->pool->cfg, &x, 0, stop_fd, &s, w);
@@ -128,7 +128,8 @@ int volume_connect(struct volume *v, unsigned index, int stop_fd, struct session
 	/* Another LUN by the same number would be another disk. */
 	if (!ret && (now.type || !now.listed || !now.bytes))
 		ret = why_set(w, -ENXIO, "%s of %s is gone", v->name, v->pool->cfg.target);
-	else if (!ret && (strcmp(now.identity, v->lun.identity) || now.block != v->lun.block))
+	else if (!ret && (strcmp(now.identity, v->lun.identity) || strcmp(now.serial, v->lun.serial) ||
+			  now.block != v->lun.block))
 		ret = why_set(w, -ENXIO, "%s of %s is another disk now (%s, it was %s)", v->name, v->pool->cfg.target, now.identity,
 			      v->lun.identity);
 	if (!ret && v->reserved) {
