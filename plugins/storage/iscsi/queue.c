@@ -14,51 +14,10 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include "iscsi.h"
+#include "queue.h"
 
-#define TICK (250 * MSEC)
-#define TICK_DOWN (10 * MSEC)
-#define LOOK_EVERY (10 * SECOND)
-#define SILENCE (5 * SECOND) /* then a ping, and after as much again the session counts as lost */
 #define LATER_FIRST (50 * MSEC)
 #define TRIES_MAX 64         /* unit attentions, busy: in a row, of one request */
-#define ZEROS 65536
-
-enum { RQ_WAIT, RQ_SENT };
-
-struct rq {
-	struct rq *next, *prev;
-	struct vh_req *r;
-	struct queue *q;
-	struct scsi_task *task; /* while it is sent */
-	uint64_t since, not_before;
-	uint8_t state, sent_once, syncing;
-	unsigned tries;
-	uint8_t param[24];
-	struct scsi_iovec iov[QUEUE_SEGMENTS];
-};
-_Static_assert(sizeof(struct rq) <= QUEUE_CTX, "the scratch of a request");
-
-struct queue {
-	struct volume *v;
-	unsigned index, depth;
-	struct session *s; /* NULL: lost */
-	struct vh_loop *loop;
-	struct vh_watch *watch;
-	struct vh_timer *timer;
-	uint32_t events;
-	struct rq *head, *tail;
-	unsigned waiting; /* of the list, not sent */
-	struct scsi_task **tasks; /* free ones */
-	unsigned n_tasks;
-	uint64_t heard, pinged, armed, looked;
-	uint8_t lost, dropping, fenced_off, looking;
-	struct queue_fix fix;
-};
-
-static uint8_t zeros[ZEROS];
-static void tick(void *ctx);
-static void drop(struct queue *q);
 
 struct queue_fix *queue_fix(struct queue *q)
 {
@@ -75,103 +34,13 @@ unsigned queue_index(const struct queue *q)
 	return q->index;
 }
 
-static int modifies(const struct vh_req *r)
-{
-	return r->op != VH_READ && r->op != VH_FLUSH;
-}
-
 /* ---- sending ---- */
-
-static void put(uint8_t *p, uint64_t v, unsigned n)
-{
-	while (n--) {
-		p[n] = (uint8_t)v;
-		v >>= 8;
-	}
-}
-
-/* Tasks are made when the queue opens, by the library, and used again and again. */
-static struct scsi_task *task_get(struct queue *q, uint8_t op, int dir, uint64_t len)
-{
-	struct scsi_task *t = q->tasks[--q->n_tasks];
-
-	t->status = 0;
-	t->cdb_size = 16;
-	t->xfer_dir = dir;
-	t->expxferlen = (int)len;
-	memset(t->cdb, 0, sizeof(t->cdb));
-	t->cdb[0] = op;
-	t->residual_status = SCSI_RESIDUAL_NO_RESIDUAL;
-	t->residual = 0;
-	memset(&t->sense, 0, sizeof(t->sense));
-	memset(&t->iovector_in, 0, sizeof(t->iovector_in));
-	memset(&t->iovector_out, 0, sizeof(t->iovector_out));
-	return t;
-}
-
-static void task_put(struct queue *q, struct scsi_task *t)
-{
-	free(t->datain.data); /* sense data */
-	t->datain.data = NULL;
-	t->datain.size = 0;
-	q->tasks[q->n_tasks++] = t;
-}
 
 static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv);
 
-static struct scsi_task *task_for(struct queue *q, struct rq *rq)
-{
-	const struct vh_req *r = rq->r;
-	const struct lun *l = &q->v->lun;
-	uint64_t lba = r->off / l->block, blocks = r->len / l->block;
-	struct scsi_task *t;
-
-	switch (rq->syncing ? VH_FLUSH : r->op) {
-	case VH_READ:
-	case VH_WRITE:
-		t = task_get(q, r->op == VH_READ ? SCSI_OPCODE_READ16 : SCSI_OPCODE_WRITE16, r->op == VH_READ ? SCSI_XFER_READ :
-			     SCSI_XFER_WRITE, r->len);
-		if (r->flags & VH_REQ_FUA && r->op == VH_WRITE)
-			t->cdb[1] = 8;
-		put(t->cdb + 2, lba, 8);
-		put(t->cdb + 10, blocks, 4);
-		/* A copy: the library changes the array for the time of a system call, and this one is not ours. */
-		memcpy(rq->iov, r->iov, r->niov * sizeof(*r->iov));
-		if (r->op == VH_READ)
-			scsi_task_set_iov_in(t, rq->iov, (int)r->niov);
-		else
-			scsi_task_set_iov_out(t, rq->iov, (int)r->niov);
-		return t;
-	case VH_ZERO:
-		t = task_get(q, SCSI_OPCODE_WRITE_SAME16, SCSI_XFER_WRITE, l->block);
-		if (r->flags & VH_REQ_MAY_UNMAP && l->write_same_unmap && l->zeroes_unmapped)
-			t->cdb[1] = 8;
-		put(t->cdb + 2, lba, 8);
-		put(t->cdb + 10, blocks, 4);
-		rq->iov[0] = (struct scsi_iovec){zeros, l->block};
-		scsi_task_set_iov_out(t, rq->iov, 1);
-		return t;
-	case VH_DISCARD:
-		t = task_get(q, SCSI_OPCODE_UNMAP, SCSI_XFER_WRITE, sizeof(rq->param));
-		t->cdb_size = 10;
-		put(t->cdb + 7, sizeof(rq->param), 2);
-		memset(rq->param, 0, sizeof(rq->param));
-		put(rq->param, sizeof(rq->param) - 2, 2);
-		put(rq->param + 2, 16, 2);
-		put(rq->param + 8, lba, 8);
-		put(rq->param + 16, blocks, 4);
-		rq->iov[0] = (struct scsi_iovec){rq->param, sizeof(rq->param)};
-		scsi_task_set_iov_out(t, rq->iov, 1);
-		return t;
-	}
-	t = task_get(q, SCSI_OPCODE_SYNCHRONIZECACHE10, SCSI_XFER_NONE, 0);
-	t->cdb_size = 10;
-	return t;
-}
-
 static void send_one(struct queue *q, struct rq *rq)
 {
-	rq->task = task_for(q, rq);
+	rq->task = rq_task(q, rq);
 	rq->state = RQ_SENT;
 	rq->sent_once = 1;
 	q->waiting--;
@@ -187,10 +56,10 @@ static void send_one(struct queue *q, struct rq *rq)
 static int may_send(const struct queue *q, const struct rq *rq)
 {
 	return !atomic_load_explicit(&q->v->lost, memory_order_relaxed) &&
-	       (!modifies(rq->r) || !atomic_load_explicit(&q->v->unfenced, memory_order_acquire));
+	       (!rq_modifies(rq->r) || !atomic_load_explicit(&q->v->unfenced, memory_order_acquire));
 }
 
-static void send_waiting(struct queue *q, uint64_t now)
+void queue_send(struct queue *q, uint64_t now)
 {
 	for (struct rq *rq = q->head; rq && q->waiting && !q->lost; rq = rq->next)
 		if (rq->state == RQ_WAIT && rq->not_before <= now && may_send(q, rq))
@@ -198,7 +67,7 @@ static void send_waiting(struct queue *q, uint64_t now)
 }
 
 /* What is gathered goes out as far as the socket takes it; then the loop says when it takes more. */
-static void push(struct queue *q)
+void queue_push(struct queue *q)
 {
 	uint32_t want;
 
@@ -207,7 +76,7 @@ static void push(struct queue *q)
 	if (!q->lost && iscsi_which_events(q->s->ctx) & POLLOUT && iscsi_service(q->s->ctx, POLLOUT) < 0)
 		q->lost = 1;
 	if (q->lost) {
-		drop(q);
+		queue_drop(q);
 		return;
 	}
 	want = VH_IN | (iscsi_which_events(q->s->ctx) & POLLOUT ? VH_OUT : 0);
@@ -217,7 +86,7 @@ static void push(struct queue *q)
 	}
 }
 
-static void arm(struct queue *q, uint64_t after)
+void queue_arm(struct queue *q, uint64_t after)
 {
 	uint64_t at = is_loop->now(q->loop) + after;
 
@@ -229,7 +98,7 @@ static void arm(struct queue *q, uint64_t after)
 
 /* ---- ending ---- */
 
-static void finish(struct queue *q, struct rq *rq, int res)
+void queue_finish(struct queue *q, struct rq *rq, int res)
 {
 	if (rq->prev)
 		rq->prev->next = rq->next;
@@ -249,7 +118,7 @@ static void again(struct queue *q, struct rq *rq, uint64_t pause)
 	rq->state = RQ_WAIT;
 	q->waiting++;
 	rq->not_before = pause ? is_loop->now(q->loop) + pause : 0;
-	arm(q, pause ? pause : TICK_DOWN);
+	queue_arm(q, pause ? pause : TICK_DOWN);
 }
 
 static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
@@ -277,7 +146,7 @@ static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
 				send_one(q, rq);
 			return;
 		}
-		finish(q, rq, res);
+		queue_finish(q, rq, res);
 		return;
 	case V_AGAIN:
 		again(q, rq, 0);
@@ -298,7 +167,7 @@ static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
 
 /* ---- losing a session, and having one again ---- */
 
-static void drop(struct queue *q)
+void queue_drop(struct queue *q)
 {
 	struct session *s = q->s;
 
@@ -321,7 +190,7 @@ static void drop(struct queue *q)
 	q->lost = 0;
 	volume_down(q->v);
 	fixer_want(q);
-	arm(q, TICK_DOWN);
+	queue_arm(q, TICK_DOWN);
 }
 
 static void on_socket(void *ctx, uint32_t events)
@@ -333,7 +202,7 @@ static void on_socket(void *ctx, uint32_t events)
 		q->heard = is_loop->now(q->loop);
 	if (iscsi_service(q->s->ctx, revents) < 0)
 		q->lost = 1;
-	push(q);
+	queue_push(q);
 }
 
 static int adopt(struct queue *q, struct session *s)
@@ -346,7 +215,7 @@ static int adopt(struct queue *q, struct session *s)
 	return is_loop->watch(q->loop, iscsi_get_fd(s->ctx), VH_IN, on_socket, q, &q->watch);
 }
 
-static void come_back(struct queue *q, struct session *s)
+void queue_back(struct queue *q, struct session *s)
 {
 	if (adopt(q, s)) { /* no memory: once more, later */
 		session_close(s, 0);
@@ -361,128 +230,8 @@ static void come_back(struct queue *q, struct session *s)
 	volume_up(q->v);
 	for (struct rq *rq = q->head; rq; rq = rq->next)
 		rq->not_before = 0;
-	send_waiting(q, is_loop->now(q->loop));
-	push(q);
-}
-
-/* ---- time ---- */
-
-static void ping_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
-{
-	(void)ctx, (void)status, (void)data, (void)priv; /* hearing anything at all is enough */
-}
-
-static void look_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
-{
-	struct queue *q = priv;
-	struct scsi_task *t = data;
-	uint64_t bytes;
-	int res;
-
-	(void)ctx;
-	q->looking = 0;
-	if (!t)
-		return;
-	/* Another size, or a unit attention about it or about the LUN itself. */
-	if (!q->dropping && status == SCSI_STATUS_GOOD)
-		q->lost |= !lun_size(t->datain.data, t->datain.size > 0 ? (size_t)t->datain.size : 0, q->v->lun.block, &bytes) ||
-			   bytes != atomic_load(&q->v->bytes);
-	else if (!q->dropping && sense_judge(q->v, VH_READ, status, t, &res) == V_RESYNC)
-		q->lost = 1;
-	scsi_free_scsi_task(t);
-}
-
-/* A volume's first queue asks now and then for the size: not every target tells by itself, and an idle guest asks for nothing. */
-static void look(struct queue *q, uint64_t now)
-{
-	uint8_t cdb[16] = {SCSI_OPCODE_SERVICE_ACTION_IN, SCSI_READCAPACITY16, [13] = 32};
-	struct scsi_task *t;
-
-	if (q->looking || now - q->looked < LOOK_EVERY)
-		return;
-	q->looked = now;
-	t = scsi_create_task(sizeof(cdb), cdb, SCSI_XFER_READ, 32);
-	if (!t)
-		return;
-	q->looking = 1;
-	if (iscsi_scsi_command_async(q->s->ctx, q->v->lun.raw, t, look_cb, NULL, q) < 0) {
-		scsi_free_scsi_task(t);
-		q->looking = 0;
-		q->lost = 1;
-	}
-}
-
-static void watch_silence(struct queue *q, uint64_t now)
-{
-	int sent = q->looking;
-
-	for (struct rq *rq = q->head; rq && !sent; rq = rq->next)
-		sent = rq->state == RQ_SENT && now - rq->since > SILENCE;
-	if (!sent || now - q->heard < SILENCE)
-		return;
-	if (q->pinged <= q->heard) {
-		q->pinged = now;
-		if (iscsi_nop_out_async(q->s->ctx, ping_cb, NULL, 0, NULL) < 0)
-			q->lost = 1;
-	} else if (now - q->pinged > SILENCE) {
-		is_warn("%s of %s: the target does not answer", q->v->name, q->v->pool->cfg.target);
-		q->lost = 1;
-	}
-}
-
-static void fail_old(struct queue *q, uint64_t now)
-{
-	uint64_t limit = q->v->pool->cfg.timeout;
-	int lost = atomic_load(&q->v->lost), harm = 0, any = 0;
-
-	for (struct rq *rq = q->head; rq; rq = rq->next)
-		if (lost || (limit && now - rq->since >= limit)) {
-			any = 1;
-			harm |= rq->sent_once && modifies(rq->r);
-		}
-	if (!any)
-		return;
-	drop(q);
-	if (harm && !q->fenced_off && !lost) {
-		q->fenced_off = 1;
-		atomic_fetch_add(&q->v->unfenced, 1);
-	}
-	for (struct rq *rq = q->head, *next; rq; rq = next) {
-		next = rq->next;
-		if (lost || (limit && now - rq->since >= limit))
-			finish(q, rq, lost ? -EIO : -ETIMEDOUT);
-	}
-}
-
-static void tick(void *ctx)
-{
-	struct queue *q = ctx;
-	int looks = !q->index && q->v->mode != VH_ATTACH_PEEK;
-	uint64_t now = is_loop->now(q->loop);
-
-	q->armed = 0;
-	if (!q->s) {
-		struct session *s = atomic_exchange(&q->fix.fresh, NULL);
-
-		if (s)
-			come_back(q, s);
-	}
-	if (q->s) {
-		if (q->waiting)
-			send_waiting(q, now);
-		if (q->head || q->looking)
-			watch_silence(q, now);
-		if (looks && !q->lost)
-			look(q, now);
-		push(q);
-	}
-	fail_old(q, now);
-	if (!q->s || q->waiting)
-		arm(q, TICK_DOWN);
-	else if (q->head || q->looking)
-		arm(q, TICK);
-	else if (looks)
-		arm(q, LOOK_EVERY);
+	queue_send(q, is_loop->now(q->loop));
+	queue_push(q);
 }
 
 /* ---- the table's ---- */
@@ -524,8 +273,8 @@ uint32_t queue_submit(void *queue, struct vh_req *const *r, uint32_t n)
 		if (q->s && !q->lost && may_send(q, rq))
 			send_one(q, rq);
 	}
-	push(q);
-	arm(q, q->waiting ? TICK_DOWN : TICK);
+	queue_push(q);
+	queue_arm(q, q->waiting ? TICK_DOWN : TICK);
 	return n;
 }
 
@@ -609,11 +358,11 @@ int queue_start(void *queue, struct vh_loop *l)
 
 	q->loop = l;
 	q->looked = is_loop->now(l);
-	ret = is_loop->timer(l, tick, q, &q->timer);
+	ret = is_loop->timer(l, queue_tick, q, &q->timer);
 	if (!ret)
 		ret = adopt(q, q->s);
 	if (!ret)
-		arm(q, TICK);
+		queue_arm(q, TICK);
 	return ret;
 }
 
