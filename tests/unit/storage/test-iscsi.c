@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "iscsitest.h"
 
@@ -84,6 +85,35 @@ static void test_cut(void)
 	g_assert_cmpuint(load_verify(a, x.v), ==, 0);
 	g_assert_cmpuint(load_verify(b, x.v), ==, 0);
 	vol_close(&x);
+	tgt_end();
+}
+
+/* Nobody waits for anything: the loss is noticed all the same, and costs no time. */
+static void test_cut_idle(void)
+{
+	struct rusage from, to;
+	struct vol x;
+	struct tq t;
+
+	tgt_begin();
+	tgt("lun", "1 1 16M");
+	vol_open(&x, 1, "");
+	tq_open(&t, x.v, 8);
+	tgt("cut", "1");
+	getrusage(RUSAGE_SELF, &from);
+	g_usleep(1000 * MS);
+	getrusage(RUSAGE_SELF, &to);
+	g_assert_cmpint((to.ru_utime.tv_sec + to.ru_stime.tv_sec - from.ru_utime.tv_sec - from.ru_stime.tv_sec) * 1000000 +
+			to.ru_utime.tv_usec + to.ru_stime.tv_usec - from.ru_utime.tv_usec - from.ru_stime.tv_usec, <, 300 * MS);
+	g_assert_cmpint(tq_io(&t, VH_FLUSH, 0, NULL, 0, 0), ==, 0);
+	tq_close(&t);
+	/* The same in the middle of closing: with the target away for good. */
+	tq_open(&t, x.v, 8);
+	tgt("kill", "");
+	g_usleep(200 * MS);
+	tq_close(&t);
+	vol_close(&x);
+	tgt("start", "");
 	tgt_end();
 }
 
@@ -361,6 +391,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/iscsi/operations", test_operations);
 	g_test_add_func("/iscsi/restart", test_restart);
 	g_test_add_func("/iscsi/cut", test_cut);
+	g_test_add_func("/iscsi/cut-idle", test_cut_idle);
 	g_test_add_func("/iscsi/timeout", test_timeout);
 	g_test_add_func("/iscsi/grows", test_grows);
 	g_test_add_func("/iscsi/other-disk", test_other_disk);
