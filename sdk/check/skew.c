@@ -324,7 +324,7 @@ static void skew_pool_structs(struct check_ctx *c)
 
 	p.pool = check_pool_open(c, &p.ops);
 	short_out(c, "info()", sizeof(struct vh_pool_info), call_pool_info, &p);
-	if (p.ops->create) {
+	if (p.ops->create && p.ops->caps & VH_POOL_CREATE) {
 		int r;
 
 		spec.opts = check_opts(c, p.ops->vol_create_options, "create.");
@@ -349,7 +349,7 @@ static void skew_pool_attach(struct check_ctx *c)
 	int r;
 
 	pool = check_pool_open(c, &ops);
-	if (!ops->create)
+	if (!ops->create || !(ops->caps & VH_POOL_CREATE))
 		check_skip(c, "the pool cannot create volumes");
 	spec.opts = check_opts(c, ops->vol_create_options, "create.");
 	r = ops->create(pool, &spec, NULL, &e);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* The inside of a queue: queue.c has the life of a request, task.c what is sent for it, clock.c what time does. [queue] all of it. */
+#ifndef ISCSI_QUEUE_H
+#define ISCSI_QUEUE_H
+
+#include "iscsi.h"
+
+#define TICK (250 * MSEC)
+#define TICK_DOWN (10 * MSEC)
+#define LOOK_EVERY (10 * SECOND)
+
+enum { RQ_WAIT, RQ_SENT };
+
+struct rq {
+	struct rq *next, *prev;
+	struct vh_req *r;
+	struct queue *q;
+	struct scsi_task *task; /* while it is sent */
+	uint64_t since, not_before;
+	uint8_t state, sent_once, syncing;
+	unsigned tries;
+	uint8_t param[24];
+	struct scsi_iovec iov[QUEUE_SEGMENTS];
+};
+_Static_assert(sizeof(struct rq) <= QUEUE_CTX, "the scratch of a request");
+
+struct queue {
+	struct volume *v;
+	unsigned index, depth;
+	struct session *s; /* NULL: lost */
+	struct vh_loop *loop;
+	struct vh_watch *watch;
+	struct vh_timer *timer;
+	uint32_t events;
+	struct rq *head, *tail;
+	unsigned waiting; /* of the list, not sent */
+	struct scsi_task **tasks; /* free ones */
+	unsigned n_tasks;
+	uint64_t heard, pinged, armed, looked;
+	uint8_t lost, dropping, fenced_off, looking;
+	struct queue_fix fix;
+};
+
+static inline int rq_modifies(const struct vh_req *r)
+{
+	return r->op != VH_READ && r->op != VH_FLUSH;
+}
+
+/* task.c */
+struct scsi_task *rq_task(struct queue *q, struct rq *rq);
+void task_put(struct queue *q, struct scsi_task *t);
+
+/* queue.c */
+void queue_arm(struct queue *q, uint64_t after); /* the clock: at the latest then */
+void queue_send(struct queue *q, uint64_t now);  /* what waits, as far as it may go */
+void queue_push(struct queue *q);                /* out with it; drops a session that is lost */
+void queue_drop(struct queue *q);
+void queue_back(struct queue *q, struct session *s);
+void queue_finish(struct queue *q, struct rq *rq, int res);
+
+/* clock.c */
+void queue_tick(void *ctx);
+
+#endif
