@@ -135,7 +135,7 @@ static int configure(struct ceph_pool *p, const struct vh_opts *o, struct vh_err
 		if (ret && !conf)
 			ceph_hint(e, "give conf=FILE, or mon=HOST");
 		if (ret)
-			return ceph_fail(e, ret, "%s%s: %s", conf ? "the configuration file " : "no configuration file of Ceph", conf ? conf : "",
+			return ceph_fail(e, ret == -ENOENT ? -EINVAL : ret, "%s%s: %s", conf ? "the configuration file " : "no configuration file of Ceph", conf ? conf : "",
 					 strerror(-ret));
 	}
 	ret = set_one(p, "mon_host", mon, e);
@@ -381,14 +381,10 @@ static void space(const struct ceph_pool *p, struct vh_pool_info *i)
 	}
 	if (root)
 		json_node_free(root);
-	/* Without a manager the monitors know nothing and say 0. */
-	if (!i->capacity || !i->available) {
-		struct rados_cluster_stat_t st = {0};
-
-		if (rados_cluster_stat(p->cluster, &st) || !st.kb) {
-			i->capacity = i->allocated = i->available = UINT64_MAX;
-			snprintf(i->detail, sizeof(i->detail), "the cluster does not know its sizes: it has no manager, or has just started");
-		}
+	/* Without a manager the monitors know nothing, and say so or say 0. */
+	if (i->capacity == UINT64_MAX || !i->capacity) {
+		i->capacity = i->allocated = i->available = UINT64_MAX;
+		snprintf(i->detail, sizeof(i->detail), "the cluster does not know its sizes: it has no manager, or has just started");
 	}
 }
 

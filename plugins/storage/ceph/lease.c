@@ -197,8 +197,6 @@ int ceph_lease_break(void *pool, const char *name, struct vh_job *j, struct vh_e
 		ret = ceph_locks_get(p, id, &l);
 	if (ret)
 		return ceph_errno(e, ret, p, name);
-	if (!l.n)
-		ret = ceph_fail(e, -ENODATA, "nobody holds it");
 	for (unsigned k = 0; k < l.n && !ret; k++)
 		ret = break_one(p, id, nth(l.clients, k), nth(l.cookies, k), nth(l.addrs, k), e);
 	ceph_locks_clear(&l);
