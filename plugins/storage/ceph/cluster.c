@@ -15,7 +15,7 @@
 const struct vh_opt *const ceph_pool_options[] = {
 	OPT("pool", VH_OPT_STR, "The RADOS pool", .flags = VH_OPT_REQUIRED | VH_OPT_MAIN, .min = 1, .max = 128),
 	OPT("namespace", VH_OPT_STR, "The namespace in it; without one, the default one", .min = 1, .max = 128),
-	OPT("user", VH_OPT_STR, "The client's name, without client.", .defval = "admin", .min = 1, .max = 128),
+	OPT("user", VH_OPT_STR, "The client's name, without the word client", .defval = "admin", .min = 1, .max = 128),
 	OPT("conf", VH_OPT_PATH, "The cluster's configuration file; without it and without mon, what Ceph finds itself"),
 	OPT("mon", VH_OPT_STR, "The monitors, HOST[:PORT] separated by spaces or semicolons, instead of a configuration file", .min = 1,
 	    .max = 1024),

@@ -81,8 +81,8 @@ static int wanted_read(const struct ceph_pool *p, const struct vh_vol_spec *s, s
 	if (w->data_pool_name) {
 		w->data_pool = rados_pool_lookup(p->cluster, w->data_pool_name);
 		if (w->data_pool < 0)
-			return ceph_fail(e, (int)w->data_pool, "the data pool %s: %s", w->data_pool_name,
-					 w->data_pool == -ENOENT ? "there is no such pool" : ceph_why((int)w->data_pool));
+			return ceph_fail(e, w->data_pool == -ENOENT ? -EINVAL : (int)w->data_pool, "the data pool %s: %s",
+					 w->data_pool_name, w->data_pool == -ENOENT ? "there is no such pool" : ceph_why((int)w->data_pool));
 	}
 	return 0;
 }
