@@ -124,8 +124,8 @@ static int make(const struct lvm_pool *p, const char *name, const struct layout 
 		struct vh_err *e)
 {
 	g_autofree char *size = g_strdup_printf("%llub", (unsigned long long)l->bytes), *stripes = g_strdup_printf("%u", l->stripes);
-	const char *args[24] = {"lvcreate", "-n", name, "--setautoactivation", "n", "-y"};
-	int n = 6;
+	const char *args[24] = {"lvcreate", "-n", name, "-y"};
+	int n = 4;
 
 	if (l->zeroed) {
 		args[n++] = "--addtag";
@@ -144,6 +144,8 @@ static int make(const struct lvm_pool *p, const char *name, const struct layout 
 	} else {
 		/* Its contents are ours to wipe, or asked to be left; lvm looks for nothing in them. */
 		args[n++] = "-an";
+		args[n++] = "--setautoactivation"; /* which thin ones do not have */
+		args[n++] = "n";
 		args[n++] = "-Zn";
 		args[n++] = "-Wn";
 		args[n++] = "-L";

@@ -117,8 +117,7 @@ static int make_thin(const struct lvm_pool *p, const struct vh_opts *opts, struc
 		return ret;
 	/* A full pool answers at once, so that a guest is stopped and goes on, and is not left waiting. New blocks are zeroed:
 	 * they may have been another volume's. */
-	return lvm_run(p, j, NULL, NULL, e, "lvcreate", "--type", "thin-pool", "-n", p->thin, want ? "-L" : "-l", size, "--errorwhenfull", "y",
-		       "-Zy", "--setautoactivation", "n", p->vg, NULL);
+	return lvm_run(p, j, NULL, NULL, e, "lvcreate", "--type", "thin-pool", "-n", p->thin, want ? "-L" : "-l", size, "-Zy", p->vg, NULL);
 }
 
 int lvm_make(const struct vh_opts *opts, struct vh_job *j, struct vh_err *e)

@@ -21,8 +21,9 @@
 
 extern char **environ;
 
-static const char config[] = "log{report_command_log=1 command_log_selection=\"all\" prefix=\"\" verbose=0} report{time_format=\"%s\" compact_output=0 binary_values_as_numeric=0} "
-			     "global{units=\"b\" suffix=0}";
+static const char config[] = "log{report_command_log=1 command_log_selection=\"all\" prefix=\"\" verbose=0} report{output_format=\"json\" time_format=\"%s\" compact_output=0 binary_values_as_numeric=0} "
+			     /* Of thin pools that are made: a full one answers, and does not let its users wait. */
+			     "global{units=\"b\" suffix=0} activation{error_when_full=1}";
 
 int lvm_cancelled(struct vh_job *j)
 {
@@ -196,19 +197,26 @@ static int start(struct child *c, char *const argv[], struct vh_err *e)
 	return 0;
 }
 
-/* A command that failed without a word in its log: the last line of standard error, shown and not interpreted. */
+/* A command that failed without a word in its log: what it wrote to standard error, shown and not interpreted. */
 static const char *last_words(struct child *c)
 {
-	char *line;
+	GString *s = g_string_new(NULL);
+	char *out = c->tail;
+	const char *end;
 
 	c->tail[c->n_tail] = 0;
-	for (char *s = c->tail; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = *s == '\n' ? '\n' : ' ';
-	g_strchomp(c->tail);
-	line = strrchr(c->tail, '\n');
-	line = g_strstrip(line ? line + 1 : c->tail);
-	return *line && g_utf8_validate(line, -1, NULL) ? line : "it does not say why";
+	g_auto(GStrv) lines = g_strsplit(c->tail, "\n", 0);
+	for (unsigned i = 0; lines[i] && s->len < 300; i++) {
+		for (char *p = lines[i]; *p; p++)
+			if ((unsigned char)*p < 0x20 || *p == 0x7f)
+				*p = ' ';
+		if (*g_strstrip(lines[i]))
+			g_string_append_printf(s, "%s%s", s->len ? "; " : "", lines[i]);
+	}
+	g_utf8_validate(s->str, -1, &end);
+	g_strlcpy(out, s->str, MIN((size_t)(end - s->str) + 1, sizeof(c->tail)));
+	g_string_free(s, TRUE);
+	return *out ? out : "it does not say why";
 }
 
 int lvm_runv(const struct lvm_pool *p, struct vh_job *j, const char *table, struct lvm_answer *out, struct vh_err *e,
@@ -223,8 +231,6 @@ int lvm_runv(const struct lvm_pool *p, struct vh_job *j, const char *table, stru
 	g_ptr_array_add(argv, (char *)args[0]);
 	g_ptr_array_add(argv, (char *)"--config");
 	g_ptr_array_add(argv, (char *)config);
-	g_ptr_array_add(argv, (char *)"--reportformat");
-	g_ptr_array_add(argv, (char *)"json");
 	for (unsigned i = 1; args[i]; i++)
 		g_ptr_array_add(argv, (char *)args[i]);
 	g_ptr_array_add(argv, NULL);

@@ -66,10 +66,8 @@ static int take(const struct lvm_pool *p, const struct lvm_lv *lv, const char *f
 	g_autofree char *tag = lvm_tag(LVM_SNAPSHOT, snap), *from = g_strdup_printf("%s/%s", p->vg, lv->name);
 
 	if (lvm_is_thin(lv))
-		return lvm_run(p, j, NULL, NULL, e, "lvcreate", "-s", "-an", "-ky", "-n", full, "--setautoactivation", "n", "--addtag", tag, from,
-			       NULL);
-	return lvm_run(p, j, NULL, NULL, e, "lvcreate", "-s", "-l", "100%ORIGIN", "-n", full, "--setautoactivation", "n", "--addtag", tag, from,
-		       NULL);
+		return lvm_run(p, j, NULL, NULL, e, "lvcreate", "-s", "-an", "-ky", "-n", full, "--addtag", tag, from, NULL);
+	return lvm_run(p, j, NULL, NULL, e, "lvcreate", "-s", "-l", "100%ORIGIN", "-n", full, "--addtag", tag, from, NULL);
 }
 
 int lvm_snapshot_create(void *pool, const char *name, const char *snap, struct vh_err *e)
@@ -233,7 +231,7 @@ int lvm_clone(void *pool, const char *src, const char *snap, const char *dst, ui
 	if (ret)
 		goto out;
 	from = g_strdup_printf("%s/%s", p->vg, s ? s->name : src);
-	for (const char *const *a = (const char *const[]){"lvcreate", "-s", "-an", "-kn", "-n", dst, "--setautoactivation", "n", "--addtag", mark,
+	for (const char *const *a = (const char *const[]){"lvcreate", "-s", "-an", "-kn", "-n", dst, "--addtag", mark,
 							   NULL}; *a; a++)
 		g_ptr_array_add(args, (char *)*a);
 	copy_tags(lv, args, own);
