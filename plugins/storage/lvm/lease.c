@@ -42,7 +42,7 @@ static int activate(const struct lvm_pool *p, const struct lvm_lv *lv, struct lv
 	ret = lvm_dev_find(p, lv, dev);
 	if (ret == -ENOENT) {
 		lvm_hint(e, "see whether the kernel has device-mapper (modprobe dm_mod) and lvm.conf allows activation");
-		return lvm_fail(e, -ENODEV, "logical volumes cannot be activated here: no device came of it");
+		return lvm_fail(e, -EOPNOTSUPP, "logical volumes cannot be activated here: no device came of it");
 	}
 	return ret;
 }
