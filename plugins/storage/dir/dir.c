@@ -134,15 +134,15 @@ int dir_sync(const struct dir_pool *p)
 
 int dir_lease(const struct dir_pool *p, const char *name, uint32_t mode, const char *why, struct vh_err *e)
 {
-	struct dir_lock l = {.byte0 = F_UNLCK};
+	struct lease_lock l = {.byte0 = F_UNLCK};
 	char text[320];
 	int fd = dir_open_file(p, name, mode == VH_ATTACH_RO ? O_RDONLY : O_RDWR, e), ret;
 
 	if (fd < 0)
 		return fd;
-	ret = dir_lock_set(fd, &l, mode);
+	ret = lease_lock_set(fd, &l, mode);
 	if (ret == -EBUSY)
-		ret = dir_busy(fd, e);
+		ret = lease_busy(dir_host, fd, e);
 	else if (ret == -ENOLCK) /* no leases on this file system: nobody else has one either */
 		ret = 0;
 	else if (ret)
@@ -152,14 +152,14 @@ int dir_lease(const struct dir_pool *p, const char *name, uint32_t mode, const c
 		return ret;
 	}
 	snprintf(text, sizeof(text), "pid %d vhost (%s)", (int)getpid(), why);
-	dir_holder_write(fd, text, mode == VH_ATTACH_RO);
+	lease_holder_write(fd, text, mode == VH_ATTACH_RO);
 	return fd;
 }
 
 void dir_unlease(int fd)
 {
 	if (fd >= 0) {
-		dir_holder_clear(fd);
+		lease_holder_clear(fd);
 		close(fd);
 	}
 }

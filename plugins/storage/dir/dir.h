@@ -4,10 +4,7 @@
 #ifndef DIR_H
 #define DIR_H
 
-#include <errno.h>
-#include <sys/stat.h>
-#include <vhost/pool.h>
-#include <vhost/sugar.h>
+#include "../common/lease.h"
 
 #define DIR_NAME_MAX 200          /* leaves room for the sidecar's name around it */
 #define DIR_TMP ".vhost-tmp"      /* folder of unfinished files where the file system has no O_TMPFILE */
@@ -55,21 +52,6 @@ int dir_copy(int src, int dst, uint64_t bytes, struct vh_job *j, struct vh_err *
 /* Makes fd, of size `from`, `to` bytes long: the new part reads as zeros and is allocated as prealloc says. On an error
  * the size is `from` again. */
 int dir_extend(int fd, uint64_t from, uint64_t to, uint32_t prealloc, struct vh_job *j, struct vh_err *e);
-
-/* lock.c */
-struct dir_lock {
-	short byte0; /* F_UNLCK, F_RDLCK, F_WRLCK */
-	uint8_t use, forbid; /* bit masks of QEMU's permissions */
-};
-/* Moves the locks of fd's open file description from *l to those of `mode`, atomically as far as others can tell.
- * -EBUSY: somebody's conflict, *l as before. -ENOLCK: the file system has no locks. */
-int dir_lock_set(int fd, struct dir_lock *l, uint32_t mode);
-int dir_lock_test(int fd); /* 1 when anyone else holds a lease on it */
-
-/* holder.c: who holds a lease, beside the object (an extended attribute), found by inode whatever the path. */
-void dir_holder_write(int fd, const char *holder, int shared);
-void dir_holder_clear(int fd);
-int dir_busy(int fd, struct vh_err *e); /* fails with -EBUSY, naming the holder */
 
 /* lease: open a volume and lock it, for control calls. Returns the fd, which carries the lease until it is closed. */
 int dir_lease(const struct dir_pool *p, const char *name, uint32_t mode, const char *why, struct vh_err *e);

@@ -67,7 +67,7 @@ int dir_stat(void *pool, const char *name, struct vh_vol_stat *out, struct vh_er
 	}
 	fill(&st, &v);
 	if (fd >= 0) {
-		if (dir_lock_test(fd))
+		if (lease_lock_test(fd))
 			v.flags |= VH_STAT_IN_USE;
 		close(fd);
 	}

@@ -22,7 +22,7 @@ struct dir_volume {
 	int lock_fd; /* whose open file description holds the lease; the same one when it may write */
 	uint32_t mode;
 	int direct, leased;
-	struct dir_lock lock;
+	struct lease_lock lock;
 	uint32_t mem_align, off_align, block;
 	uint64_t discard; /* caps */
 	char serial[32];
@@ -124,7 +124,7 @@ static void volume_close(void *vol)
 	struct dir_volume *v = vol;
 
 	if (v->mode != VH_ATTACH_PEEK && v->lock_fd >= 0)
-		dir_holder_clear(v->lock_fd);
+		lease_holder_clear(v->lock_fd);
 	if (v->fd >= 0)
 		close(v->fd);
 	if (v->lock_fd >= 0 && v->lock_fd != v->fd)
@@ -200,9 +200,9 @@ int dir_attach(void *pool, const struct vh_attach *a, void **vol, const struct v
 		v->lock_fd = ro ? dir_open_file(p, a->name, O_RDWR, NULL) : v->fd;
 		if (v->lock_fd < 0)
 			v->lock_fd = v->fd;
-		ret = dir_lock_set(v->lock_fd, &v->lock, a->mode);
+		ret = lease_lock_set(v->lock_fd, &v->lock, a->mode);
 		if (ret == -EBUSY) {
-			ret = dir_busy(v->lock_fd, e);
+			ret = lease_busy(dir_host, v->lock_fd, e);
 			goto fail;
 		}
 		if (ret == -ENOLCK) {
@@ -213,7 +213,7 @@ int dir_attach(void *pool, const struct vh_attach *a, void **vol, const struct v
 			goto fail;
 		}
 		v->leased = !ret;
-		dir_holder_write(v->lock_fd, a->holder, a->mode != VH_ATTACH_RW_EXCL);
+		lease_holder_write(v->lock_fd, a->holder, a->mode != VH_ATTACH_RW_EXCL);
 	}
 	if (statx(v->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME | STATX_DIOALIGN, &s) < 0) {
 		ret = dir_errno(e, -errno, p, a->name);
@@ -270,11 +270,11 @@ int dir_reattach(void *pool, void *vol, uint32_t mode, struct vh_err *e)
 		}
 	}
 	if (v->leased) {
-		ret = dir_lock_set(v->lock_fd, &v->lock, mode);
+		ret = lease_lock_set(v->lock_fd, &v->lock, mode);
 		if (ret) {
 			if (fd >= 0)
 				close(fd);
-			return ret == -EBUSY ? dir_busy(v->lock_fd, e) :
+			return ret == -EBUSY ? lease_busy(dir_host, v->lock_fd, e) :
 					       dir_fail(e, ret, "cannot lock %s: %s", v->path, strerror(-ret));
 		}
 	}

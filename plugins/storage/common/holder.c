@@ -3,7 +3,8 @@
 /*
  * Who holds a lease. OFD locks do not tell their owner, so a holder leaves a record in an extended attribute of the
  * file: "HOST PID SINCE TEXT". A record counts only as long as the file is locked and its process has the file open;
- * else /proc is searched for a process with a locked descriptor of the inode.
+ * else /proc is searched for a process with a locked descriptor of the inode. A block device is the same through
+ * every node that has its number; where nobody has locked it, whoever has it open is named.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -14,9 +15,15 @@
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
-#include "dir.h"
+#include "lease.h"
 
-#define HOLDER DIR_XATTR "holder"
+/* Attributes of users are for files and folders only. */
+static const char *attr_of(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISBLK(st.st_mode) ? "trusted.vhost.holder" : "user.vhost.holder";
+}
 
 struct record {
 	char host[65], since[32], text[256];
@@ -26,7 +33,7 @@ struct record {
 static int record_read(int fd, struct record *r)
 {
 	char buf[512];
-	ssize_t n = fgetxattr(fd, HOLDER, buf, sizeof(buf) - 1);
+	ssize_t n = fgetxattr(fd, attr_of(fd), buf, sizeof(buf) - 1);
 
 	if (n <= 0)
 		return -ENODATA;
@@ -36,8 +43,15 @@ static int record_read(int fd, struct record *r)
 	return 0;
 }
 
-/* Whether process `pid` has the inode open with a lock on it: 1, 0, -errno when it cannot be told. */
-static int holds(int pid, const struct stat *st)
+static int same(const struct stat *a, const struct stat *b)
+{
+	if (S_ISBLK(b->st_mode))
+		return S_ISBLK(a->st_mode) && a->st_rdev == b->st_rdev;
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Whether process `pid` has the inode open with a lock on it (any: or without): 1, 0, -errno when it cannot be told. */
+static int holds(int pid, const struct stat *st, int any)
 {
 	char dir[64], line[256];
 	struct dirent *d;
@@ -53,13 +67,12 @@ static int holds(int pid, const struct stat *st)
 		char info[340];
 		FILE *f;
 
-		if (!isdigit((unsigned char)d->d_name[0]) || fstatat(dirfd(fds), d->d_name, &s, 0) < 0 ||
-		    s.st_dev != st->st_dev || s.st_ino != st->st_ino)
+		if (!isdigit((unsigned char)d->d_name[0]) || fstatat(dirfd(fds), d->d_name, &s, 0) < 0 || !same(&s, st))
 			continue;
 		snprintf(info, sizeof(info), "/proc/%d/fdinfo/%s", pid, d->d_name);
 		f = fopen(info, "re");
 		while (f && !found && fgets(line, sizeof(line), f))
-			found = !strncmp(line, "lock:", 5);
+			found = any || !strncmp(line, "lock:", 5);
 		if (f)
 			fclose(f);
 	}
@@ -80,7 +93,7 @@ static void utc_text(time_t t, char out[32])
 		 second / 3600, second / 60 % 60, second % 60);
 }
 
-void dir_holder_write(int fd, const char *holder, int shared)
+void lease_holder_write(int fd, const char *holder, int shared)
 {
 	char buf[512], since[32];
 	struct utsname u;
@@ -98,17 +111,17 @@ void dir_holder_write(int fd, const char *holder, int shared)
 		if ((unsigned char)*c < 0x20)
 			*c = ' ';
 	/* Readers share: the first one's record stands as long as that one does. No attribute, no record: not an error. */
-	if (fsetxattr(fd, HOLDER, buf, (size_t)n, shared ? XATTR_CREATE : 0) < 0 && errno == EEXIST &&
-	    !record_read(fd, &old) && !fstat(fd, &st) && (strcmp(old.host, u.nodename) || !holds(old.pid, &st)))
-		fsetxattr(fd, HOLDER, buf, (size_t)n, 0);
+	if (fsetxattr(fd, attr_of(fd), buf, (size_t)n, shared ? XATTR_CREATE : 0) < 0 && errno == EEXIST &&
+	    !record_read(fd, &old) && !fstat(fd, &st) && (strcmp(old.host, u.nodename) || !holds(old.pid, &st, 0)))
+		fsetxattr(fd, attr_of(fd), buf, (size_t)n, 0);
 }
 
-void dir_holder_clear(int fd)
+void lease_holder_clear(int fd)
 {
 	struct record r;
 
 	if (!record_read(fd, &r) && r.pid == getpid())
-		fremovexattr(fd, HOLDER);
+		fremovexattr(fd, attr_of(fd));
 }
 
 static void describe(int pid, char *out, size_t cap)
@@ -130,7 +143,7 @@ static void describe(int pid, char *out, size_t cap)
 	snprintf(out, cap, "pid %d %s%s", pid, n > 0 ? cmd : "(unknown command)", pid == getpid() ? " (this process)" : "");
 }
 
-static int search(const struct stat *st, char *out, size_t cap)
+static int search(const struct stat *st, int any, char *out, size_t cap)
 {
 	DIR *proc = opendir("/proc");
 	struct dirent *d;
@@ -142,20 +155,20 @@ static int search(const struct stat *st, char *out, size_t cap)
 		int pid = atoi(d->d_name);
 
 		/* Ourselves last: the caller's own descriptor of the file is not locked, but a second volume's may be. */
-		if (pid > 0 && pid != getpid() && holds(pid, st) == 1) {
+		if (pid > 0 && pid != getpid() && holds(pid, st, any) == 1) {
 			describe(pid, out, cap);
 			found = 1;
 		}
 	}
 	closedir(proc);
-	if (!found && holds(getpid(), st) == 1) {
+	if (!found && !any && holds(getpid(), st, 0) == 1) {
 		describe(getpid(), out, cap);
 		found = 1;
 	}
 	return found;
 }
 
-int dir_busy(int fd, struct vh_err *e)
+int lease_busy(const struct vh_host *host, int fd, struct vh_err *e)
 {
 	char who[512] = "";
 	struct utsname u = {0};
@@ -164,18 +177,18 @@ int dir_busy(int fd, struct vh_err *e)
 
 	uname(&u);
 	if (fstat(fd, &st) < 0)
-		return dir_fail(e, -EBUSY, "in use");
+		return host->err(e, -EBUSY, "in use");
 	if (!record_read(fd, &r)) {
 		int here = !strcmp(r.host, u.nodename);
 
 		/* A process that we may not look into (-EACCES) is believed as long as it lives. */
 		if (!here)
 			snprintf(who, sizeof(who), "%s on host %s since %s", r.text, r.host, r.since);
-		else if (holds(r.pid, &st))
+		else if (holds(r.pid, &st, 0))
 			snprintf(who, sizeof(who), "%s since %s", r.text, r.since);
 	}
-	if (!who[0] && !search(&st, who, sizeof(who)))
+	if (!who[0] && !search(&st, 0, who, sizeof(who)) && (!S_ISBLK(st.st_mode) || !search(&st, 1, who, sizeof(who))))
 		snprintf(who, sizeof(who), "an unknown process (of another user or host)");
-	dir_hint(e, "stop that first, or wait until it has ended");
-	return dir_fail(e, -EBUSY, "in use by %s", who);
+	host->remedy(e, "stop that first, or wait until it has ended");
+	return host->err(e, -EBUSY, "in use by %s", who);
 }

@@ -9,7 +9,7 @@
  * whoever wants P looks for anyone at 200 + P, whoever forbids P for anyone at 100 + P, after setting its own bytes.
  */
 #include <fcntl.h>
-#include "dir.h"
+#include "lease.h"
 
 #define PERM_READ 0x1u  /* consistent read */
 #define PERM_WRITE 0x2u
@@ -19,7 +19,7 @@
 #define BASE_USE 100
 #define BASE_FORBID 200
 
-static const struct dir_lock want[] = {
+static const struct lease_lock want[] = {
 	[VH_ATTACH_RO] = {F_RDLCK, PERM_READ, PERM_WRITE | PERM_RESIZE},
 	[VH_ATTACH_RW_EXCL] = {F_WRLCK, PERM_ALL, PERM_ALL & ~PERM_READ},
 	[VH_ATTACH_RW_SHARED] = {F_RDLCK, PERM_READ | PERM_WRITE | PERM_WRITE_UNCHANGED, PERM_RESIZE},
@@ -77,9 +77,9 @@ static int run_test(int fd, short type, int start, int len)
 	return test(fd, start, len);
 }
 
-int dir_lock_set(int fd, struct dir_lock *l, uint32_t mode)
+int lease_lock_set(int fd, struct lease_lock *l, uint32_t mode)
 {
-	const struct dir_lock *w = &want[mode & 3];
+	const struct lease_lock *w = &want[mode & 3];
 	int ret = 0;
 
 	/* Only ever upwards here, and down after all is checked: the lease is never let go in between. */
@@ -108,7 +108,7 @@ int dir_lock_set(int fd, struct dir_lock *l, uint32_t mode)
 	return 0;
 }
 
-int dir_lock_test(int fd)
+int lease_lock_test(int fd)
 {
 	return test(fd, 0, 1) == 1 || test(fd, BASE_USE, 4) == 1 || test(fd, BASE_FORBID, 4) == 1;
 }
