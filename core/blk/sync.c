@@ -343,6 +343,8 @@ static int fd_io(struct blk_vol *v, uint16_t op, void *buf, uint64_t len, uint64
 		return -EIO;
 	if (op != VH_READ && s & BLK_READ_ONLY)
 		return op == VH_FLUSH ? 0 : -EROFS;
+	if (op == VH_FLUSH && !(v->caps & (VH_VOL_FLUSH | VH_VOL_WRITE_CACHE)))
+		return 0;
 	if (op == VH_FLUSH) {
 		r = blk_fd_op(v, VH_FLUSH, 0, 0, 0);
 		if (r)

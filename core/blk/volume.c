@@ -163,7 +163,9 @@ int blk_vol_make(void *vol, const struct vh_volume_ops *ops, const struct blk_co
 	}
 	v->info.fd = v->fd;
 	v->fd_base = v->info.fd_base;
-	if (v->fd >= 0)
+	if (v->fd >= 0 && c->no_flush)
+		v->info.caps &= ~(VH_VOL_FLUSH | VH_VOL_FUA | VH_VOL_WRITE_CACHE);
+	else if (v->fd >= 0)
 		v->info.caps |= VH_VOL_FLUSH | VH_VOL_FUA;
 	else
 		v->info.bytes -= v->info.bytes % v->info.len_align; /* a last part of a block cannot be reached */

@@ -23,6 +23,7 @@ struct blk_config {
 	uint64_t io_timeout_ns;  /* 0: none. After it the volume counts as stalled; the request stays pinned */
 	const char *label;       /* "default/web", for errors and statistics */
 	int read_only;
+	int no_flush; /* flushes do nothing: whoever made the volume makes all of it durable before anybody can find it */
 };
 
 /* One request, embedded in the caller's; nothing is allocated. off, len: any bytes (reads past the end give zeros,

@@ -76,12 +76,14 @@ int unnamed_open(const char *folder, struct unnamed *u, struct vh_err *e)
 int unnamed_volume(struct unnamed *u, const char *label, int direct, struct blk_vol **out, struct vh_err *e)
 {
 	struct file_vol *v = g_new0(struct file_vol, 1);
-	struct blk_config c = {.label = label};
+	struct blk_config c = {.label = label, .no_flush = 1};
 	struct stat st;
 	int ret;
 
 	v->fd = u->fd;
-	v->caps = VH_VOL_WRITE_CACHE | VH_VOL_FLUSH | VH_VOL_GROW | VH_VOL_ZERO_ON_GROW;
+	/* No flush: there is nothing to be found after a crash before it has a name, and unnamed_publish() makes all of it durable
+	 * first. Each would be a commit of the file system's journal. */
+	v->caps = VH_VOL_GROW | VH_VOL_ZERO_ON_GROW;
 	/* Behind the end: the file may be complete, and be opened again to see whether it is good. */
 	if (!fstat(u->fd, &st) && !fallocate(u->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					     (st.st_size + ALIGN - 1) / ALIGN * ALIGN, ALIGN))

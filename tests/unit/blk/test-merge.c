@@ -338,6 +338,36 @@ static int flushes(struct tq *t)
 	return syncs - before;
 }
 
+/* A file that nobody finds after a crash: neither the queues nor blocking calls, nor FUA, make it durable. */
+static void none(void)
+{
+	struct blk_config c = {.engine = BLK_ENGINE_AIO, .label = "none", .no_flush = 1};
+	struct blk_vol *v = test_file_volume(test_disk(), O_DIRECT, BYTES, 512, &c);
+	uint8_t *buf = aligned(4 * KB), *back = aligned(4 * KB);
+	struct tq a;
+	int before = syncs;
+
+	if (!v) {
+		g_test_skip("no O_DIRECT on this file system");
+		return;
+	}
+	pattern(buf, 4 * KB);
+	tq_open(&a, v, 8);
+	g_assert_cmpint(tq_io(&a, VH_WRITE, 0, buf, 4 * KB, 0), ==, 0);
+	g_assert_cmpint(flushes(&a), ==, 0);
+	g_assert_cmpint(tq_io(&a, VH_WRITE, VH_REQ_FUA, buf, 4 * KB, 8 * KB), ==, 0);
+	g_assert_cmpint(tq_io(&a, VH_ZERO, VH_REQ_FUA, NULL, 4 * KB, 16 * KB), ==, 0);
+	g_assert_cmpint(blk_write(v, buf, 512, 100, NULL), ==, 0);
+	g_assert_cmpint(blk_flush(v, NULL), ==, 0);
+	g_assert_cmpint(syncs, ==, before);
+	g_assert_cmpint(tq_io(&a, VH_READ, 0, back, 4 * KB, 8 * KB), ==, 0);
+	g_assert_cmpmem(back, 4 * KB, buf, 4 * KB);
+	tq_close(&a);
+	blk_vol_put(v);
+	free(buf);
+	free(back);
+}
+
 static void needless(gconstpointer engine)
 {
 	struct blk_config c = {.engine = (enum blk_engine)GPOINTER_TO_INT(engine), .label = "flush"};
@@ -489,6 +519,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/blk/merge/short-file", short_file);
 	g_test_add_data_func("/blk/flush/needless-aio", GINT_TO_POINTER(BLK_ENGINE_AIO), needless);
 	g_test_add_data_func("/blk/flush/needless-threads", GINT_TO_POINTER(BLK_ENGINE_THREADS), needless);
+	g_test_add_func("/blk/flush/none", none);
 	g_test_add_func("/blk/flush/not-that-flush", not_that_flush);
 	g_test_add_func("/blk/flush/races", races);
 	return g_test_run();
