@@ -6,14 +6,38 @@
  * each. Instead of that, they go along: one map, one I/O, one commit. The holder waits for the end of the turn (or for
  * fmt_kick), when all that a guest has rung for is there.
  *
+ * Who finds at the same time that its bytes are not there, since it came back from a worker or another's gate has left, gets
+ * behind the gate of the first one: a ticket each would be one allocation after the other.
+ *
  * Only those go along that nothing else holds up, each beginning where the one before it ended, within the range. They end with
  * the holder; when it fails, each, the holder too, begins again from the start, alone.
  */
 #include "fmt/impl.h"
 
+#define BEHIND 4u /* so often one waits for others; then it is one's turn */
+
 static int may_gather(const struct req *r)
 {
 	return r->op == VH_WRITE && !r->alone && !(r->io->flags & VH_REQ_FUA);
+}
+
+static void behind_note(struct fmt_queue *q, struct note *n)
+{
+	struct req *r = container_of(n, struct req, note);
+
+	if (shared_acquire(r, r->pos, r->end))
+		req_step(r);
+}
+
+/* By a note, as the other's gate comes by one, which was pushed before. */
+int gather_behind(struct req *r)
+{
+	if (!may_gather(r) || r->behind == BEHIND || !excl_ahead(r))
+		return 0;
+	r->behind++;
+	r->note.fn = behind_note;
+	note_push(r->q, &r->note);
+	return 1;
 }
 
 int gather_later(struct req *r)

@@ -261,6 +261,7 @@ struct req {
 	uint64_t olen;
 	uint16_t op_map;  /* VH_MAP_* of the exclusive rounds */
 	uint16_t alone;   /* takes no others along, and goes along with nobody */
+	uint16_t behind;  /* how often it has waited for another's allocation instead of asking for its own */
 	struct req *with, **with_tail; /* gather.c: those that it has taken along, by `with_next` */
 	struct req *with_next;
 	struct iovec giov[FMT_GATHER]; /* of its data and theirs */
@@ -443,6 +444,7 @@ void req_step(struct req *r);
 void req_error(struct req *r, int error);
 
 /* gather.c */
+int gather_behind(struct req *r);        /* instead of a ticket: 1 when it waits behind one of its queue that covers it */
 int gather_later(struct req *r);         /* granted: 1 when it is stepped at the end of the turn, with others or without */
 void gather_run(struct fmt_queue *q);    /* now */
 void gather_task(struct vh_task *t);
@@ -505,6 +507,7 @@ void excl_release(struct req *r);
 void excl_attach(struct fmt_queue *q); /* a new queue learns the exclusive ranges; image->lock is held */
 void excl_detach(struct fmt_queue *q); /* image->lock is held; nobody posts to it any more */
 void excl_settle(struct fmt_queue *q); /* then answers what was posted */
+int excl_ahead(struct req *r);   /* 1: a write of the same queue has a ticket, or waits for its grant, that covers it */
 int excl_overlap(struct req *r); /* 1: its allocating answer overlaps one that is in flight */
 /* What may be cached of [*lo, *hi) by an answer to a map called at `seq`, around what is locked. 0: nothing. */
 int lock_clip(const struct fmt_queue *q, uint64_t seq, uint64_t locked_lo, uint64_t locked_hi, uint64_t *lo, uint64_t *hi);

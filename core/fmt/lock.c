@@ -313,6 +313,18 @@ void excl_settle(struct fmt_queue *q)
 	}
 }
 
+int excl_ahead(struct req *r)
+{
+	struct fmt_image *i = r->q->image;
+	int found = 0;
+
+	pthread_mutex_lock(&i->excl_lock);
+	for (struct excl *o = i->excl_first; o && !found; o = o->next)
+		found = o->req->q == r->q && o->req->op == VH_WRITE && o->lo <= r->pos && r->end <= o->hi;
+	pthread_mutex_unlock(&i->excl_lock);
+	return found;
+}
+
 int excl_overlap(struct req *r)
 {
 	struct fmt_image *i = r->q->image;

@@ -60,7 +60,8 @@ static void escalate(struct req *r)
 	r->escalate = 0;
 	r->map.n = 0;
 	r->state = RS_LOCK;
-	excl_acquire(r, r->pos & ~mask, (r->end + mask) & ~mask);
+	if (!gather_behind(r))
+		excl_acquire(r, r->pos & ~mask, (r->end + mask) & ~mask);
 }
 
 /* An overwrite in place may be answered further than was asked; what is written is what was asked. */
@@ -305,7 +306,7 @@ int req_begin(struct fmt_queue *q, struct fmt_io *io)
 		return 0;
 	r->q = q;
 	r->io = io;
-	r->alone = 0;
+	r->alone = r->behind = 0;
 	r->with = NULL;
 	begin(r);
 	return 1;

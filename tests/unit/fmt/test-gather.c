@@ -210,6 +210,56 @@ static void not_all_go(void)
 	g_free(b);
 }
 
+static int map_slowly(void *img, struct vh_map *m)
+{
+	const struct vh_format_ops *ops;
+
+	if (plug_format("toy-format", &ops, NULL) < 0)
+		return -EIO;
+	if (m->flags & VH_MAP_OVERWRITE_ONLY) {
+		if (m->flags & VH_MAP_NOWAIT)
+			return -EAGAIN;
+		g_usleep(300);
+	}
+	return ops->map(img, m);
+}
+
+/* Who learns together that nothing is there does not allocate one after the other: one ticket. */
+static void found_together(void)
+{
+	struct batch *b = g_new0(struct batch, 1);
+	struct cost c;
+
+	up(FMT_REPORT);
+	b->q = &q[0];
+	sequence(b, 1, U, 0, 0);
+	go(b);
+	g_assert_cmpint(rig_io(&q[0], VH_FLUSH, 0, NULL, 0, 0), ==, 0);
+	/* All wait behind a discard, and are let go at once. */
+	c = now();
+	b->n = 0;
+	add(b, VH_DISCARD, 0, U, 0)->io.niov = 0;
+	for (unsigned k = 0; k < N; k++)
+		add(b, VH_WRITE, 0, U / N, k * (U / N));
+	go(b);
+	all(b, 0);
+	c = since(c);
+	g_assert_cmpuint(c.exclusive, ==, 2);
+	g_assert_cmpuint(c.gathered, ==, N - 1);
+	same(U, 0);
+	/* All come back from a worker, one by one. */
+	shim.map = map_slowly;
+	c = now();
+	sequence(b, N, U / N, 4 * U, 0);
+	go(b);
+	all(b, 0);
+	shim.map = NULL;
+	g_assert_cmpuint(since(c).exclusive, ==, 1);
+	same(U, 4 * U);
+	down();
+	g_free(b);
+}
+
 static int full_once;
 static int map_full(void *img, struct vh_map *m)
 {
@@ -337,6 +387,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/fmt/gather/one-allocation", one_allocation);
 	g_test_add_func("/fmt/gather/not-all-go", not_all_go);
+	g_test_add_func("/fmt/gather/found-together", found_together);
 	g_test_add_func("/fmt/gather/fails-together", fails_together);
 	g_test_add_func("/fmt/gather/kept", kept);
 	g_test_add_func("/fmt/gather/two-queues", two_queues);

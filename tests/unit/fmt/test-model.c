@@ -130,7 +130,7 @@ struct driver {
 	_Atomic unsigned active;
 	struct vh_task task;
 	_Atomic int done;
-	unsigned errors, ops[6], at; /* at: where its last write in a row ended */
+	unsigned errors, ops[6], at, burst; /* at: where its last write in a row ended; burst: so many more of them */
 };
 static struct driver drivers[QUEUES];
 static unsigned nqueues;
@@ -164,7 +164,7 @@ static void slot_done(struct fmt_io *io, int result)
 static void slot_submit(struct driver *d, struct slot *s)
 {
 	uint64_t r = rig_rnd(&d->rnd);
-	unsigned kind = r % 100, most = (r >> 8) % 100 < 85 ? 4096 : (r >> 16) % 8 ? MIN(70000, largest) : largest, left, at = 0, now;
+	unsigned burst = d->burst ? d->burst-- : 0, kind = burst && r >> 60 ? 79 : (unsigned)(r % 100), most = (r >> 8) % 100 < 85 ? 4096 : (r >> 16) % 8 ? MIN(70000, largest) : largest, left, at = 0, now;
 
 	most = MAX(most / G, 1);
 	s->d = d;
@@ -187,9 +187,13 @@ static void slot_submit(struct driver *d, struct slot *s)
 				s->c = s->n = 1;
 		}
 	}
-	if (s->io.op == VH_WRITE && r >> 50 & 1) { /* in a row, in small pieces, which may go together */
+	/* In a row, in small pieces, which may go together; where there was something, it is thrown away first. */
+	if (s->io.op == VH_DISCARD && r >> 50 & 1) {
+		d->burst = 20;
+		d->at = s->c;
+	} else if (burst && s->io.op == VH_WRITE && d->at + MAX(6000 / G, 1) <= now) {
+		s->c = d->at;
 		s->n = 1 + (unsigned)(rig_rnd(&d->rnd) % MAX(6000 / G, 1));
-		s->c = d->at && d->at + s->n <= now && r >> 51 & 63 ? d->at : (unsigned)(rig_rnd(&d->rnd) % (now - s->n + 1));
 		d->at = s->c + s->n;
 	}
 	s->io.off = (uint64_t)s->c * G;
