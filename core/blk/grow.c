@@ -42,7 +42,7 @@ int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e)
 	}
 	pthread_mutex_unlock(&v->main_lock);
 	/* A command's new size is durable when it says so. By our own flush, so that a write that failed before is latched. */
-	if (!r && v->fd >= 0) {
+	if (!r && v->fd >= 0 && v->caps & VH_VOL_FLUSH) {
 		r = blk_fd_op(v, VH_FLUSH, 0, 0, 0);
 		if (r) {
 			blk_latch(v, r);

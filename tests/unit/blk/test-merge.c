@@ -359,6 +359,7 @@ static void none(void)
 	g_assert_cmpint(tq_io(&a, VH_ZERO, VH_REQ_FUA, NULL, 4 * KB, 16 * KB), ==, 0);
 	g_assert_cmpint(blk_write(v, buf, 512, 100, NULL), ==, 0);
 	g_assert_cmpint(blk_flush(v, NULL), ==, 0);
+	g_assert_cmpint(blk_vol_resize(v, BYTES * 2, NULL), ==, 0);
 	g_assert_cmpint(syncs, ==, before);
 	g_assert_cmpint(tq_io(&a, VH_READ, 0, back, 4 * KB, 8 * KB), ==, 0);
 	g_assert_cmpmem(back, 4 * KB, buf, 4 * KB);
