@@ -78,7 +78,7 @@ for h in "${ways[@]}"; do
 	for mode in $modes; do
 		holder=""
 		hold $mode "$hprefix" "$htarget" || continue
-		bad=0
+		bad=0 who="pid $holder "; [ $mode != run ] || who="vhost run holder"
 		for t in "${ways[@]}"; do
 			IFS='|' read -r ttext tprefix ttarget <<<"$t"
 			for c in $writers $readers; do
@@ -87,7 +87,7 @@ for h in "${ways[@]}"; do
 				want=4; [ $mode = read ] && [[ " $readers " == *" $c "* ]] && want=0
 				if [ "$rc" != $want ]; then
 					bad=1; not_ok "held $htext ($mode): $c $ttext gave $rc, not $want"
-				elif [ $want = 4 ] && [[ $err != *"in use"*"pid ${holder:-*}"* ]]; then
+				elif [ $want = 4 ] && [[ $err != *"in use"*"$who"* ]]; then
 					bad=1; not_ok "held $htext ($mode): $c $ttext does not name the holder"
 				fi
 			done
