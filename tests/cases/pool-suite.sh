@@ -169,7 +169,7 @@ kit=("$BUILDDIR/sdk/check/vhost-plugin-check" --only POOL)
 for ((k = 2; k < ${#options[@]}; k += 2)); do kit+=(--set "${options[k]#--}=${options[k + 1]}"); done
 file=$(find "$BUILDDIR/plugins/storage/$type" "$BUILDDIR/tests/unit/store" -name "$type.so" 2>/dev/null | head -1)
 run "${kit[@]}" "$file"
-if [ "$rc" = 0 ]; then ok "vhost-plugin-check: $(grep -c '^ok.*[a-z]$' <<<"$out") checks of the pool contract"
+if [ "$rc" = 0 ]; then ok "vhost-plugin-check: $(grep '^ok' <<<"$out" | grep -vc SKIP) checks of the pool contract"
 else not_ok "vhost-plugin-check"; grep -A3 '^not ok' <<<"$out" | sed 's/^/# /'; fi
 
 # ---- the end
