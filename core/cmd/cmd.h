@@ -41,5 +41,6 @@ struct out_table *out_table_new(const char *const *header, const int *right);
 void out_table_row(struct out_table *t, ...); /* one const char * per column */
 void out_table_cells(struct out_table *t, const char *const *cell); /* the same, of an array */
 void out_table_print(struct out_table *t);    /* and frees */
+void out_table_free(struct out_table *t);
 
 #endif

@@ -96,6 +96,14 @@ void out_table_cells(struct out_table *t, const char *const *cell)
 		cell_add(t, i, cell[i]);
 }
 
+void out_table_free(struct out_table *t)
+{
+	g_ptr_array_free(t->cells, TRUE);
+	g_free(t->width);
+	g_free(t->right);
+	g_free(t);
+}
+
 void out_table_print(struct out_table *t)
 {
 	for (unsigned i = 0; i < t->cells->len; i++) {
@@ -110,8 +118,5 @@ void out_table_print(struct out_table *t)
 		else
 			printf("%s%*s", cell, (int)pad + 2, "");
 	}
-	g_ptr_array_free(t->cells, TRUE);
-	g_free(t->width);
-	g_free(t->right);
-	g_free(t);
+	out_table_free(t);
 }

@@ -103,7 +103,9 @@ static int list(struct cmd_ctx *c, const struct cmd_volume *v, int pools, struct
 			g_object_unref(l.b);
 		else
 			out_json(l.b);
-	} else if (!ret) {
+	} else if (ret) {
+		out_table_free(l.t);
+	} else {
 		out_table_print(l.t);
 	}
 	return ret;

@@ -27,6 +27,7 @@ int vol_done(struct cmd_ctx *c, const struct cmd_volume *v, const char *what)
 struct listing {
 	struct store_pool *pool;
 	const char *pool_name;
+	struct store_formats *formats;
 	GPtrArray *rows; /* of struct row */
 };
 struct row { char *name; struct vh_vol_stat st; char format[32]; };
@@ -50,7 +51,7 @@ static int list_one(void *ctx, const char *name, const struct vh_vol_stat *st)
 	r->name = g_strdup(name);
 	memcpy(&r->st, st, MIN(st->size, sizeof(r->st)));
 	r->st.identity[sizeof(r->st.identity) - 1] = 0;
-	store_format_get(l->pool, name, r->format, NULL);
+	store_formats_get(l->formats, name, &r->st, r->format);
 	g_ptr_array_add(l->rows, r);
 	return 0;
 }
@@ -66,6 +67,7 @@ static int run_list(struct cmd_ctx *c, struct vh_err *e)
 	if (ret)
 		return ret;
 	l.rows = g_ptr_array_new_with_free_func(row_free);
+	l.formats = store_formats_new(l.pool);
 	ret = store_pool_ops(l.pool, &pool)->list(pool, 1, list_one, &l, e);
 	if (ret < 0) {
 		err_object(e, "pool %s", l.pool_name);
@@ -102,6 +104,7 @@ static int run_list(struct cmd_ctx *c, struct vh_err *e)
 		out_table_print(t);
 	}
 out:
+	store_formats_free(l.formats);
 	g_ptr_array_free(l.rows, TRUE);
 	store_pool_close(l.pool);
 	return ret < 0 ? ret : 0;

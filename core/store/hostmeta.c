@@ -18,6 +18,13 @@ static char *file_of(const struct store_pool *p)
 /* Its volume is being deleted, or was: what is recorded does not count any more, also for another volume of that identity. */
 #define DELETING "deleting"
 
+static char *group_name(const char *volume, const char *identity)
+{
+	char *group = g_strdup_printf("%s %s", volume, identity);
+
+	return g_strdelimit(group, "[]\n", '?');
+}
+
 /* By identity, so that a volume that takes the name of another one does not inherit its format. */
 static int group_of(const struct store_pool *p, const char *volume, char **group, struct vh_err *e)
 {
@@ -32,8 +39,7 @@ static int group_of(const struct store_pool *p, const char *volume, char **group
 	if (ret)
 		return ret;
 	st.identity[sizeof(st.identity) - 1] = 0;
-	*group = g_strdup_printf("%s %s", volume, st.identity);
-	g_strdelimit(*group, "[]\n", '?');
+	*group = group_name(volume, st.identity);
 	return 0;
 }
 
@@ -137,4 +143,47 @@ void hostmeta_sweep(const struct store_pool *p, const char *volume)
 	for (unsigned i = 0; groups[i]; i++)
 		if (g_str_has_prefix(groups[i], prefix) && g_key_file_has_key(kf, groups[i], DELETING, NULL))
 			change(p, groups[i], NULL, NULL, NULL);
+}
+
+/* ---- the formats of many volumes ---- */
+
+struct store_formats {
+	struct store_pool *pool;
+	GKeyFile *kf; /* where the host keeps them: read once */
+};
+
+struct store_formats *store_formats_new(struct store_pool *p)
+{
+	struct store_formats *f = g_new0(struct store_formats, 1);
+
+	f->pool = p;
+	if (!p->ops->meta_get && p->name) {
+		g_autofree char *path = file_of(p);
+
+		f->kf = g_key_file_new();
+		g_key_file_load_from_file(f->kf, path, G_KEY_FILE_NONE, NULL);
+	}
+	return f;
+}
+
+void store_formats_get(struct store_formats *f, const char *volume, const struct vh_vol_stat *st, char format[32])
+{
+	g_autofree char *group = NULL, *value = NULL;
+
+	format[0] = 0;
+	if (f->pool->ops->meta_get)
+		store_format_get(f->pool, volume, format, NULL);
+	if (!f->kf)
+		return;
+	group = group_name(volume, st->identity);
+	if (!g_key_file_has_key(f->kf, group, DELETING, NULL))
+		value = g_key_file_get_string(f->kf, group, "format", NULL);
+	g_strlcpy(format, value ? value : "", 32);
+}
+
+void store_formats_free(struct store_formats *f)
+{
+	if (f->kf)
+		g_key_file_free(f->kf);
+	g_free(f);
 }

@@ -46,6 +46,11 @@ struct store_attach { const char *name, *holder; uint32_t mode; uint64_t flags; 
 int store_attach(struct store_pool *p, const struct store_attach *a, struct blk_vol **out, struct vh_err *e);
 /* The recorded format of a volume, "" when none is recorded. */
 int store_format_get(struct store_pool *p, const char *volume, char format[32], struct vh_err *e);
+/* The recorded formats of many volumes of one pool, whose stats the caller has: for a listing. */
+struct store_formats;
+struct store_formats *store_formats_new(struct store_pool *p);
+void store_formats_get(struct store_formats *f, const char *volume, const struct vh_vol_stat *st, char format[32]); /* "": none */
+void store_formats_free(struct store_formats *f);
 int store_format_set(struct store_pool *p, const char *volume, const char *format, struct vh_err *e);
 /* The format to use: the recorded one, or `given` (may be NULL) where none is recorded. They must not contradict. */
 int store_format_pick(struct store_pool *p, const char *volume, const char *given, char format[32], struct vh_err *e);

@@ -361,6 +361,8 @@ static int ram_attach(void *pool, const struct vh_attach *a, void **vol, const s
 
 	if (VH_KNOWS(a, flags) && a->flags & VH_MUST_UNDERSTAND & ~VH_ATTACH_BUFFERED)
 		return vh_host_ptr->err(e, -EOPNOTSUPP, "an attach flag is not known");
+	if (a->mode > VH_ATTACH_PEEK)
+		return vh_host_ptr->err(e, -EINVAL, "there is no such mode of attach");
 	if (!v) {
 		r = vol_new(pool, a->name, ((struct pool *)pool)->size, &v, e);
 		if (r)

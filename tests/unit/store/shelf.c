@@ -344,6 +344,8 @@ static int p_attach(void *pool, const struct vh_attach *a, void **vol, const str
 	char lock[160], who[200] = "";
 	struct vol *v;
 
+	if (a->flags & VH_MUST_UNDERSTAND & ~VH_ATTACH_BUFFERED || a->mode > VH_ATTACH_PEEK)
+		return vh_host_ptr->err(e, a->mode > VH_ATTACH_PEEK ? -EINVAL : -EOPNOTSUPP, "an attach mode or flag is not known");
 	errno = ENOENT;
 	fd = good(a->name) ? openat(p->fd, a->name, (ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW) : -1;
 	if (fd < 0)
