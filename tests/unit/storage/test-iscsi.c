@@ -121,7 +121,7 @@ static void test_cut_idle(void)
 
 static int one(struct tq *t, int op, int flags, uint64_t off, uint64_t len, int byte, uint8_t *got)
 {
-	uint8_t *buf = aligned_alloc(4096, len);
+	uint8_t *buf = aligned_alloc(4096, (len + 4095) & ~UINT64_C(4095));
 	int r;
 
 	memset(buf, byte, len);
