@@ -102,6 +102,8 @@ void cmd_end(struct cmd *c);
 int cmd_run(struct session *s, struct cmd *c, int lun, const uint8_t *cdb, int cdb_len, int dir, int len, const void *out,
 	    const char *what, struct why *w);
 
+int session_lun_reset(struct session *s, int lun, struct why *w); /* ends everybody's commands */
+
 /* ---- probe.c ---- */
 
 struct lun {

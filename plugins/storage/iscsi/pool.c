@@ -236,7 +236,6 @@ static int is_resize(void *pool, const char *name, uint64_t bytes, uint32_t prea
 	return is_host->err(e, -EOPNOTSUPP, NO_LUNS, "resize");
 }
 
-#ifdef VHOST_POOL_LEASE_BREAK
 static int is_lease_break(void *pool, const char *name, struct vh_job *j, struct vh_err *e)
 {
 	struct why w = {0};
@@ -250,7 +249,6 @@ static int is_lease_break(void *pool, const char *name, struct vh_job *j, struct
 	ret = reserve_break(s, &l, &w);
 	return ret ? is_fail(e, ret, &w) : 0;
 }
-#endif
 
 static const struct vh_pool_ops is_ops = {
 	.size = sizeof(is_ops),
@@ -266,9 +264,7 @@ static const struct vh_pool_ops is_ops = {
 	.remove = is_remove,
 	.resize = is_resize,
 	.attach = volume_attach,
-#ifdef VHOST_POOL_LEASE_BREAK
 	.lease_break = is_lease_break,
-#endif
 };
 
 VH_PLUGIN_NOTE("iscsi", VH_KIND_POOL);

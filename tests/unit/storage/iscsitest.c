@@ -54,7 +54,7 @@ void tgt_end(void)
 int vol_try(struct vol *x, unsigned lun, uint32_t mode, const char *options, struct vh_err *e)
 {
 	g_autofree char *file = g_build_filename(tgt_dir, "port", NULL), *port = NULL, *text = NULL;
-	g_autofree char *name = g_strdup_printf("lun%u", lun);
+	g_autofree char *name = g_strdup_printf("lun%u", lun), *elsewhere = g_build_filename(root, "elsewhere", NULL);
 	struct store_attach a = {.name = name, .mode = mode, .holder = "pid 1 vhost test"};
 	struct kvs k;
 	int ret;
@@ -63,10 +63,14 @@ int vol_try(struct vol *x, unsigned lun, uint32_t mode, const char *options, str
 	g_assert_true(g_file_get_contents(file, &port, NULL, NULL));
 	text = g_strdup_printf("portal=127.0.0.1:%s,target=" IQN "%s%s", g_strstrip(port), *options ? "," : "", options);
 	g_assert_cmpint(kvs_parse(text, &k, NULL), ==, 0);
+	/* Another host has leases of its own. */
+	if (strstr(options, "host-b"))
+		g_setenv("VHOST_ROOT", elsewhere, TRUE);
 	ret = store_pool_open_type("iscsi", &k, &x->pool, e);
 	kvs_clear(&k);
 	if (!ret)
 		ret = store_attach(x->pool, &a, &x->v, e);
+	g_setenv("VHOST_ROOT", root, TRUE);
 	if (ret && x->pool)
 		store_pool_close(x->pool);
 	return ret;
