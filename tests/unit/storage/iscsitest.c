@@ -31,21 +31,31 @@ void tgt(const char *verb, const char *words)
 	g_assert_cmpint(run(command), ==, 0);
 }
 
-void tgt_begin(void)
+void test_begin(void)
 {
 	root = g_dir_make_tmp("vhost-iscsi-XXXXXX", NULL);
 	g_assert_nonnull(root);
 	g_setenv("VHOST_ROOT", root, TRUE);
 	tgt_dir = g_build_filename(root, "tgt", NULL);
+}
+
+void tgt_begin(void)
+{
+	test_begin();
 	tgt("start", "");
 	tgt("target", "1 " IQN);
 }
 
 void tgt_end(void)
 {
+	tgt("kill", "");
+	test_end();
+}
+
+void test_end(void)
+{
 	g_autofree char *command = g_strdup_printf("rm -rf %s", root);
 
-	tgt("kill", "");
 	run(command);
 	g_clear_pointer(&tgt_dir, g_free);
 	g_clear_pointer(&root, g_free);
