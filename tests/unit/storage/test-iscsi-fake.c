@@ -147,20 +147,35 @@ static void test_answers(void)
 	}
 }
 
+static unsigned logins(void)
+{
+	g_autofree char *path = g_build_filename(tgt_dir, "log", NULL), *text = NULL;
+	unsigned n = 0;
+
+	g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+	for (const char *p = text; (p = strstr(p, "login ")); p++)
+		n++;
+	return n;
+}
+
+/* A busy target is waited for; its sessions stay. */
 static void test_busy(void)
 {
 	struct load *l;
 	struct vol x;
+	unsigned before;
 
 	fake_begin("");
 	vol_open(&x, 1, "");
 	put("mode", "busy");
 	l = load_start(x.v, 0, 64, 8);
+	before = logins();
 	for (int i = 0; load_done(l) < 30; i++) {
 		g_assert_cmpint(i, <, 3000);
 		g_usleep(10 * MS);
 	}
 	g_assert_cmpuint(load_stop(l), ==, 0);
+	g_assert_cmpuint(logins(), ==, before);
 	put("mode", "");
 	g_assert_cmpuint(load_verify(l, x.v), ==, 0);
 	vol_close(&x);
