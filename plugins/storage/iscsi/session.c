@@ -359,6 +359,12 @@ int cmd_wait(struct session *s, struct cmd *c, unsigned n, struct why *w)
 	return 0;
 }
 
+int cmd_lost(const struct cmd *c)
+{
+	return c->task && (!c->done || c->status == SCSI_STATUS_CANCELLED || c->status == SCSI_STATUS_ERROR ||
+			   c->status == SCSI_STATUS_TIMEOUT);
+}
+
 int cmd_result(const struct cmd *c, const char *what, struct why *w)
 {
 	const struct scsi_sense *sense;
@@ -382,6 +388,8 @@ int cmd_result(const struct cmd *c, const char *what, struct why *w)
 	case SCSI_STATUS_RESERVATION_CONFLICT:
 		return why_set(w, -EBUSY, "%s: another host has reserved the LUN", what);
 	}
+	if (cmd_lost(c))
+		return why_set(w, -ECONNRESET, "%s: the session was lost", what);
 	return why_set(w, -EIO, "%s: it was not done (status %#x)", what, (unsigned)c->status);
 }
 
