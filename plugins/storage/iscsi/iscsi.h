@@ -94,6 +94,7 @@ struct cmd {
 int cmd_start(struct session *s, struct cmd *c, int lun, const uint8_t *cdb, int cdb_len, int dir, int len, const void *out,
 	      struct why *w);
 int cmd_wait(struct session *s, struct cmd *c, unsigned n, struct why *w);
+int cmd_lost(const struct cmd *c); /* it has no answer: the session ended */
 /* 0, -EAGAIN (unit attention: again), or an error with its text. */
 int cmd_result(const struct cmd *c, const char *what, struct why *w);
 size_t cmd_data(const struct cmd *c, const uint8_t **data); /* what came in */
@@ -101,6 +102,8 @@ void cmd_end(struct cmd *c);
 /* All of it, with unit attentions retried. c->task stays for cmd_data() until cmd_end(). */
 int cmd_run(struct session *s, struct cmd *c, int lun, const uint8_t *cdb, int cdb_len, int dir, int len, const void *out,
 	    const char *what, struct why *w);
+
+int session_lun_reset(struct session *s, int lun, struct why *w); /* ends everybody's commands */
 
 /* ---- probe.c ---- */
 

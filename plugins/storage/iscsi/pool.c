@@ -68,11 +68,6 @@ static int is_open(const struct vh_opts *opts, struct vh_object *o, void **pool,
 	int ret;
 
 	(void)o;
-	is_log = vh_service(is_host, VH_SVC_LOG, VH_END(is_log, log));
-	is_secret = vh_service(is_host, VH_SVC_SECRET, VH_END(is_secret, get));
-	is_loop = vh_service(is_host, VH_SVC_LOOP, VH_END(is_loop, now));
-	is_io = vh_service(is_host, VH_SVC_IO, VH_END(is_io, done));
-	is_event = vh_service(is_host, VH_SVC_EVENT, VH_END(is_event, post));
 	if (!p)
 		return is_host->err(e, -ENOMEM, "no memory");
 	ret = config_read(&p->cfg, opts, e);
@@ -236,7 +231,6 @@ static int is_resize(void *pool, const char *name, uint64_t bytes, uint32_t prea
 	return is_host->err(e, -EOPNOTSUPP, NO_LUNS, "resize");
 }
 
-#ifdef VHOST_POOL_LEASE_BREAK
 static int is_lease_break(void *pool, const char *name, struct vh_job *j, struct vh_err *e)
 {
 	struct why w = {0};
@@ -250,7 +244,6 @@ static int is_lease_break(void *pool, const char *name, struct vh_job *j, struct
 	ret = reserve_break(s, &l, &w);
 	return ret ? is_fail(e, ret, &w) : 0;
 }
-#endif
 
 static const struct vh_pool_ops is_ops = {
 	.size = sizeof(is_ops),
@@ -266,9 +259,7 @@ static const struct vh_pool_ops is_ops = {
 	.remove = is_remove,
 	.resize = is_resize,
 	.attach = volume_attach,
-#ifdef VHOST_POOL_LEASE_BREAK
 	.lease_break = is_lease_break,
-#endif
 };
 
 VH_PLUGIN_NOTE("iscsi", VH_KIND_POOL);
@@ -285,6 +276,11 @@ static const struct vh_plugin plugin = {.size = sizeof(struct vh_plugin), .built
 VH_EXPORT int vh_plugin_entry_v1(const struct vh_host *host, const struct vh_plugin **out)
 {
 	is_host = host;
+	is_log = vh_service(is_host, VH_SVC_LOG, VH_END(is_log, log));
+	is_secret = vh_service(is_host, VH_SVC_SECRET, VH_END(is_secret, get));
+	is_loop = vh_service(is_host, VH_SVC_LOOP, VH_END(is_loop, now));
+	is_io = vh_service(is_host, VH_SVC_IO, VH_END(is_io, done));
+	is_event = vh_service(is_host, VH_SVC_EVENT, VH_END(is_event, post));
 	*out = &plugin;
 	return 0;
 }

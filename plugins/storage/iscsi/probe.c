@@ -242,7 +242,11 @@ static int probe_some(struct session *s, struct lun *l, unsigned n, struct why *
 		}
 		if (round > 4)
 			poll(NULL, 0, 20);
-		ret = cmd_wait(s, c, n * 4, ret ? NULL : w) ? -EIO : ret;
+		ret = cmd_wait(s, c, n * 4, ret ? NULL : w) ? -ECONNRESET : ret;
+		/* Not answered is not the same as answered with an error. */
+		for (unsigned i = 0; i < n * 4 && !ret; i++)
+			if (cmd_lost(&c[i]))
+				ret = why_set(w, -ECONNRESET, "the session with %s was lost", s->cfg->target);
 	}
 	for (unsigned i = 0; i < n && !ret; i++) {
 		const uint8_t *p = NULL;

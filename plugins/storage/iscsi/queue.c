@@ -17,6 +17,7 @@
 #include "queue.h"
 
 #define LATER_FIRST (50 * MSEC)
+#define CONNECTS 5
 #define TRIES_MAX 64         /* unit attentions, busy: in a row, of one request */
 
 struct queue_fix *queue_fix(struct queue *q)
@@ -338,8 +339,18 @@ int queue_open(void *vol, struct vh_queue *hq, uint32_t depth, void **out, struc
 		return is_fail(e, ret, &w);
 	}
 	ret = fixer_start(v);
-	if (!ret)
-		ret = volume_connect(v, q->index, -1, &q->s, &w);
+	/* What is left at the target of a session before may end this one as it begins. */
+	for (int i = 0; !ret && i < CONNECTS && !q->s; i++) {
+		struct why once = {0};
+		int r = volume_connect(v, q->index, -1, &q->s, &once);
+
+		if (r != -ECONNRESET || i == CONNECTS - 1) {
+			ret = r;
+			w = once;
+		} else {
+			poll(NULL, 0, 50);
+		}
+	}
 	if (ret) {
 		if (q->index)
 			why_remedy(&w, "if the target allows fewer sessions, set the pool's option sessions");

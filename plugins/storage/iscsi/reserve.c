@@ -126,16 +126,15 @@ static int conflict(struct session *s, const struct lun *l, const char *name, ui
 	char who[400];
 
 	owner(s, l, key, who, sizeof(who));
-	why_remedy(w, "stop what uses it there; if that host is gone for good, take the reservation away from it");
+	why_remedy(w, "stop what uses it there; if that host is gone for good: vhost vol unlock");
 	return why_set(w, -EBUSY, "%s is reserved by another host (%s)", name, who);
 }
 
-static int enlist(struct session *s, const struct lun *l, int first, struct why *w)
+static int enlist(struct session *s, const struct lun *l, struct why *w)
 {
 	struct why maybe = {0};
 	int ret = pr_out(s, l, SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY, 0, s->cfg->key, 1, &maybe);
 
-	(void)first;
 	if (ret == -EOPNOTSUPP) /* it cannot keep them over a loss of power */
 		ret = pr_out(s, l, SCSI_PERSISTENT_RESERVE_REGISTER_AND_IGNORE_EXISTING_KEY, 0, s->cfg->key, 0, w);
 	else if (ret && w)
@@ -165,7 +164,7 @@ int reserve_join(struct session *s, const struct lun *l, const char *name, uint3
 	if (!ret && *gen && ours && !r.held)
 		return why_set(w, -ESTALE, "the reservation of %s was taken away by another host", name);
 	if (!ret)
-		ret = enlist(s, l, !*gen, w);
+		ret = enlist(s, l, w);
 	for (int i = 0; !ret && i < 3; i++) {
 		struct why maybe = {0};
 
@@ -199,7 +198,7 @@ int reserve_leave(struct session *s, const struct lun *l, struct why *w)
 
 	if (ret || !r.held || r.key != s->cfg->key)
 		return ret; /* nothing of ours is there any more */
-	ret = enlist(s, l, 0, w);
+	ret = enlist(s, l, w);
 	if (!ret) /* away with the registrations of sessions that are gone, and the reservation is this one's */
 		ret = pr_out(s, l, SCSI_PERSISTENT_RESERVE_PREEMPT, s->cfg->key, s->cfg->key, 0, w);
 	if (!ret)
@@ -216,10 +215,21 @@ int reserve_break(struct session *s, const struct lun *l, struct why *w)
 
 	if (ret || !r.held)
 		return ret;
-	ret = enlist(s, l, 0, w);
-	/* The target ends what the other one has under way before it answers, and refuses it from then on. */
-	if (!ret && r.key != s->cfg->key)
-		ret = pr_out(s, l, SCSI_PERSISTENT_RESERVE_PREEMPT_AND_ABORT, s->cfg->key, r.key, 0, w);
+	ret = enlist(s, l, w);
+	if (!ret && r.key != s->cfg->key) {
+		struct why maybe = {0};
+
+		/* The target ends what the other one has under way before it answers, and refuses it from then on; in one step, or, where
+		 * it has none for that, in two. */
+		ret = pr_out(s, l, SCSI_PERSISTENT_RESERVE_PREEMPT_AND_ABORT, s->cfg->key, r.key, 0, &maybe);
+		if (ret == -EOPNOTSUPP) {
+			ret = pr_out(s, l, SCSI_PERSISTENT_RESERVE_PREEMPT, s->cfg->key, r.key, 0, w);
+			if (!ret)
+				ret = session_lun_reset(s, l->raw, w);
+		} else if (ret && w) {
+			*w = maybe;
+		}
+	}
 	return ret ? ret : reserve_leave(s, l, w);
 }
 

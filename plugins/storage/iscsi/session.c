@@ -359,6 +359,12 @@ int cmd_wait(struct session *s, struct cmd *c, unsigned n, struct why *w)
 	return 0;
 }
 
+int cmd_lost(const struct cmd *c)
+{
+	return c->task && (!c->done || c->status == SCSI_STATUS_CANCELLED || c->status == SCSI_STATUS_ERROR ||
+			   c->status == SCSI_STATUS_TIMEOUT);
+}
+
 int cmd_result(const struct cmd *c, const char *what, struct why *w)
 {
 	const struct scsi_sense *sense;
@@ -382,6 +388,8 @@ int cmd_result(const struct cmd *c, const char *what, struct why *w)
 	case SCSI_STATUS_RESERVATION_CONFLICT:
 		return why_set(w, -EBUSY, "%s: another host has reserved the LUN", what);
 	}
+	if (cmd_lost(c))
+		return why_set(w, -ECONNRESET, "%s: the session was lost", what);
 	return why_set(w, -EIO, "%s: it was not done (status %#x)", what, (unsigned)c->status);
 }
 
@@ -418,4 +426,33 @@ int cmd_run(struct session *s, struct cmd *c, int lun, const uint8_t *cdb, int c
 			poll(NULL, 0, 20);
 	}
 	return why_set(w, -EBUSY, "%s: the target is busy", what);
+}
+
+struct reset { int done, status; uint32_t response; };
+
+static void reset_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
+{
+	struct reset *r = priv;
+
+	(void)ctx;
+	r->done = 1;
+	r->status = status;
+	r->response = status == SCSI_STATUS_GOOD && data ? *(uint32_t *)data : UINT32_MAX;
+}
+
+int session_lun_reset(struct session *s, int lun, struct why *w)
+{
+	struct reset r = {0};
+	int ret;
+
+	if (!s->ctx || iscsi_task_mgmt_lun_reset_async(s->ctx, (uint32_t)lun, reset_cb, &r) < 0)
+		return why_set(w, -EIO, "resetting the LUN: the session is lost");
+	ret = drive(s, &r.done, is_now() + COMMAND_TIME, w);
+	if (ret) {
+		session_lose(s);
+		return ret;
+	}
+	if (r.status != SCSI_STATUS_GOOD || r.response)
+		return why_set(w, -EIO, "the target does not reset the LUN (response %d)", (int)r.response);
+	return 0;
 }

@@ -31,21 +31,31 @@ void tgt(const char *verb, const char *words)
 	g_assert_cmpint(run(command), ==, 0);
 }
 
-void tgt_begin(void)
+void test_begin(void)
 {
 	root = g_dir_make_tmp("vhost-iscsi-XXXXXX", NULL);
 	g_assert_nonnull(root);
 	g_setenv("VHOST_ROOT", root, TRUE);
 	tgt_dir = g_build_filename(root, "tgt", NULL);
+}
+
+void tgt_begin(void)
+{
+	test_begin();
 	tgt("start", "");
 	tgt("target", "1 " IQN);
 }
 
 void tgt_end(void)
 {
+	tgt("kill", "");
+	test_end();
+}
+
+void test_end(void)
+{
 	g_autofree char *command = g_strdup_printf("rm -rf %s", root);
 
-	tgt("kill", "");
 	run(command);
 	g_clear_pointer(&tgt_dir, g_free);
 	g_clear_pointer(&root, g_free);
@@ -54,7 +64,7 @@ void tgt_end(void)
 int vol_try(struct vol *x, unsigned lun, uint32_t mode, const char *options, struct vh_err *e)
 {
 	g_autofree char *file = g_build_filename(tgt_dir, "port", NULL), *port = NULL, *text = NULL;
-	g_autofree char *name = g_strdup_printf("lun%u", lun);
+	g_autofree char *name = g_strdup_printf("lun%u", lun), *elsewhere = g_build_filename(root, "elsewhere", NULL);
 	struct store_attach a = {.name = name, .mode = mode, .holder = "pid 1 vhost test"};
 	struct kvs k;
 	int ret;
@@ -63,10 +73,14 @@ int vol_try(struct vol *x, unsigned lun, uint32_t mode, const char *options, str
 	g_assert_true(g_file_get_contents(file, &port, NULL, NULL));
 	text = g_strdup_printf("portal=127.0.0.1:%s,target=" IQN "%s%s", g_strstrip(port), *options ? "," : "", options);
 	g_assert_cmpint(kvs_parse(text, &k, NULL), ==, 0);
+	/* Another host has leases of its own. */
+	if (strstr(options, "host-b"))
+		g_setenv("VHOST_ROOT", elsewhere, TRUE);
 	ret = store_pool_open_type("iscsi", &k, &x->pool, e);
 	kvs_clear(&k);
 	if (!ret)
 		ret = store_attach(x->pool, &a, &x->v, e);
+	g_setenv("VHOST_ROOT", root, TRUE);
 	if (ret && x->pool)
 		store_pool_close(x->pool);
 	return ret;

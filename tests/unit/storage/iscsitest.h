@@ -9,7 +9,9 @@
 
 #define IQN "iqn.2024-01.test.vhost:disks"
 
-void tgt_begin(void);  /* a server with one target, and VHOST_ROOT; skipped: g_test_failed() aside, returns with tgt_dir NULL */
+void test_begin(void); /* VHOST_ROOT, and tgt_dir in it, which is not there yet */
+void test_end(void);
+void tgt_begin(void); /* and a server with one target in it */
 void tgt_end(void);
 extern char *tgt_dir;
 /* tests/servers/tgt with these words after the folder; must succeed. */

@@ -121,7 +121,7 @@ static void test_cut_idle(void)
 
 static int one(struct tq *t, int op, int flags, uint64_t off, uint64_t len, int byte, uint8_t *got)
 {
-	uint8_t *buf = aligned_alloc(4096, len);
+	uint8_t *buf = aligned_alloc(4096, (len + 4095) & ~UINT64_C(4095));
 	int r;
 
 	memset(buf, byte, len);
@@ -380,11 +380,62 @@ static void test_reservation(void)
 	tgt_end();
 }
 
+static atomic_int lease_lost;
+
+static void heard_lease(void *ctx, uint32_t event, uint64_t value)
+{
+	if (event == VH_EVENT_LEASE_LOST)
+		atomic_store(&lease_lost, 1);
+}
+
+/* Whoever is broken stops, for good. */
+static void test_broken(void)
+{
+	const struct vh_pool_ops *ops;
+	struct vol a, b;
+	struct tq t, u;
+	void *pool;
+
+	tgt_begin();
+	tgt("lun", "1 1 16M");
+	vol_open(&a, 1, HOST_A);
+	blk_vol_listen(a.v, heard_lease, NULL);
+	tq_open(&t, a.v, 8);
+	g_assert_cmpint(one(&t, VH_WRITE, 0, 0, 4096, 0x71, NULL), ==, 0);
+	{
+		ERR_AUTO(e);
+
+		vol_open(&b, 1, "initiator=iqn.2024-01.test:host-b");
+		ops = store_pool_ops(b.pool, &pool);
+		if (ops->lease_break(pool, "lun1", NULL, &e))
+			g_error("%s", e.cause);
+		vol_close(&b);
+	}
+	vol_open(&b, 1, HOST_B);
+	tq_open(&u, b.v, 8);
+	g_assert_cmpint(one(&t, VH_WRITE, 0, 0, 4096, 0x72, NULL), <, 0);
+	g_assert_true(all_are(&u, 0, 4096, 0x71));
+	tq_close(&u);
+	vol_close(&b);
+	/* Given back, but what it knew of the disk is old. */
+	g_assert_cmpint(one(&t, VH_READ, 0, 0, 4096, 0, NULL), <, 0);
+	g_assert_cmpint(one(&t, VH_WRITE, 0, 0, 4096, 0x73, NULL), <, 0);
+	for (int i = 0; !atomic_load(&lease_lost) && i < 500; i++)
+		g_usleep(10 * MS);
+	g_assert_true(atomic_load(&lease_lost));
+	blk_vol_listen(a.v, NULL, NULL);
+	tq_close(&t);
+	vol_close(&a);
+	tgt_end();
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_setenv("VHOST_PLUGIN_PATH", PLUGINS, FALSE);
-	if (!g_find_program_in_path("tgtd")) {
+	g_autofree char *tgtd = g_find_program_in_path("tgtd");
+
+	if (!tgtd) {
 		puts("1..0 # SKIP tgtd is not installed (Debian: tgt)");
 		return 0;
 	}
@@ -397,5 +448,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/iscsi/other-disk", test_other_disk);
 	g_test_add_func("/iscsi/gone", test_gone);
 	g_test_add_func("/iscsi/reservation", test_reservation);
+	g_test_add_func("/iscsi/broken", test_broken);
 	return g_test_run();
 }
