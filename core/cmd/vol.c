@@ -166,6 +166,23 @@ static int run_clone(struct cmd_ctx *c, struct vh_err *e)
 	return ret;
 }
 
+static int run_flatten(struct cmd_ctx *c, struct vh_err *e)
+{
+	struct cmd_volume v;
+	struct vh_job j;
+	int ret = cmd_volume_open(c->args[0], &v, e);
+
+	if (ret)
+		return ret;
+	job_begin(&j, "flattening", c->quiet || c->json);
+	ret = store_vol_flatten(v.pool, v.name, &j, e);
+	job_end(&j);
+	if (!ret)
+		vol_done(c, &v, "flattened");
+	cmd_volume_close(&v);
+	return ret;
+}
+
 static int run_path(struct cmd_ctx *c, struct vh_err *e)
 {
 	const struct vh_pool_ops *ops;
@@ -231,11 +248,14 @@ const struct cmd *const cmd_vol[] = {
 	VOL("measure", "[POOL/NAME]", "Say how large an image would be", img_run_measure, .options = img_measure_options,
 	    .free_options = 1, .letters = IMG_MEASURE_LETTERS),
 	VOL("clone", "POOL/NAME [POOL/]NEW", "Make an independent copy of a volume", run_clone, .options = clone_options),
+	VOL("flatten", "POOL/NAME", "Make a clone that shares independent of its source", run_flatten),
 	VOL("upload", "POOL/NAME FILE", "Write a file (-: standard input) into a volume", vol_run_upload,
 	    .options = vol_upload_options,
 	    .help = "The volume takes the file's bytes from its beginning; the rest of it becomes zeros. Holes stay holes."),
 	VOL("download", "POOL/NAME FILE", "Write a volume's bytes to a file (-: standard output)", vol_run_download,
 	    .options = vol_download_options),
+	VOL("bench", "POOL/NAME", "Measure how fast requests are", img_run_bench, .options = img_bench_options, .free_options = 1,
+	    .letters = IMG_BENCH_LETTERS),
 	VOL("wipe", "POOL/NAME", "Overwrite all of a volume", vol_run_wipe, .options = vol_wipe_options, .help = vol_wipe_help),
 	VOL("unlock", "POOL/NAME", "Say who uses a volume, and take its lease away from a holder that is gone", vol_run_unlock,
 	    .options = vol_unlock_options, .help = vol_unlock_help),

@@ -37,6 +37,7 @@ static const struct plug_member pool_members[] = {
 	POOL(meta_set, 0, "the host keeps the values in its data folder"),
 	POOL(path, 0, "volumes have no path"),
 	POOL(lease_break, 0, "leases end with their holders"),
+	POOL(flatten, 0, "clones cannot be made independent"),
 };
 
 static const struct plug_member format_members[] = {

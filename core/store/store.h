@@ -58,6 +58,7 @@ int store_format_pick(struct store_pool *p, const char *volume, const char *give
 /* Whole volumes, as the commands need them. */
 int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat *st, struct vh_err *e);
 int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
+int store_vol_flatten(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e);
 int store_vol_resize(struct store_pool *p, const char *volume, uint64_t bytes, uint32_t prealloc, struct vh_job *j,
 		     struct vh_err *e); /* of the pool's volume, whatever is in it */
 /* Before an image's disk becomes `bytes` long: a volume that does not grow by itself is made large enough. */

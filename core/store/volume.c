@@ -69,6 +69,21 @@ int store_vol_resize(struct store_pool *p, const char *volume, uint64_t bytes, u
 	return about(p, volume, ret, e);
 }
 
+int store_vol_flatten(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e)
+{
+	struct lease *l;
+	int ret;
+
+	if (!p->ops->flatten)
+		return cannot(p, volume, "make clones independent", e);
+	ret = lease(p, volume, VH_ATTACH_RW_EXCL, "flatten", &l, e);
+	if (ret)
+		return ret;
+	ret = p->ops->flatten(p->pool, volume, j, e);
+	lease_drop(l);
+	return about(p, volume, ret, e);
+}
+
 static int snap_name(const char *snap, struct vh_err *e)
 {
 	return name_check("snapshot", snap, e);

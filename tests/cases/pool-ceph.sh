@@ -115,33 +115,31 @@ status 0 "again: found done" vhost vol clone c/a b
 status 0 "read it" vhost vol download c/b "$tmp/h"
 check "it is the same" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/h"
 status 4 "over another volume it is refused" vhost vol clone c/b small
-if vhost help --json | grep -q '"unlock"'; then
-	status 0 "snapshot" vhost vol snapshot create c/a s1
-	status 0 "again, unchanged: found done" vhost vol snapshot create c/a s1
-	status 0 "overwrite" vhost vol upload c/a "$tmp/s"
-	status 4 "the same name for another state is refused" vhost vol snapshot create c/a s1
-	run vhost vol snapshot list c/a --json
-	is "list" "$(json '[(s["name"], s["kept_by"]) for s in j["snapshots"]]')" "[('s1', 'pool')]"
-	status 0 "a clone of the snapshot that shares" vhost vol clone c/a cow --snapshot s1 --cow
-	is "names its parent" "$(admin_rbd info cow --format json | python3 -c 'import json,sys; p=json.load(sys.stdin)["parent"]; print(p["image"], p["snapshot"])')" "a s1"
-	status 0 "read it" vhost vol download c/cow "$tmp/cow"
-	check "is what the snapshot was" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/cow"
-	status 0 "flatten" vhost vol flatten c/cow
-	check "leaves no parent" test "$(admin_rbd info cow --format json | python3 -c 'import json,sys; print("parent" in json.load(sys.stdin))')" = False
-	status 0 "roll back" vhost vol snapshot rollback c/a s1
-	status 0 "read it" vhost vol download c/a "$tmp/i"
-	check "is as it was" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/i"
-	status 4 "with a snapshot it is not deleted" vhost vol delete c/a
-	status 0 "delete the snapshot" vhost vol snapshot delete c/a s1
-	status 0 "a clone of the volume that shares" vhost vol clone c/a cow2 --cow
-	status 0 "read it" vhost vol download c/cow2 "$tmp/cow2"
-	check "is the same" cmp "$tmp/i" "$tmp/cow2"
-	run vhost vol snapshot list c/a --json
-	is "no snapshot of it is seen" "$(json 'j["snapshots"]')" "[]"
-	for v in cow cow2; do status 0 "delete the clone $v" vhost vol delete "c/$v"; done
-	status 0 "and then its parent" vhost vol delete c/a
-	vhost vol create c/a --size 64M >/dev/null
-fi
+status 0 "snapshot" vhost vol snapshot create c/a s1
+status 0 "again, unchanged: found done" vhost vol snapshot create c/a s1
+status 0 "overwrite" vhost vol upload c/a "$tmp/s"
+status 4 "the same name for another state is refused" vhost vol snapshot create c/a s1
+run vhost vol snapshot list c/a --json
+is "list" "$(json '[(s["name"], s["kept_by"]) for s in j["snapshots"]]')" "[('s1', 'pool')]"
+status 0 "a clone of the snapshot that shares" vhost vol clone c/a cow --snapshot s1 --cow
+is "names its parent" "$(admin_rbd info cow --format json | python3 -c 'import json,sys; p=json.load(sys.stdin)["parent"]; print(p["image"], p["snapshot"])')" "a s1"
+status 0 "read it" vhost vol download c/cow "$tmp/cow"
+check "is what the snapshot was" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/cow"
+status 0 "flatten" vhost vol flatten c/cow
+check "leaves no parent" test "$(admin_rbd info cow --format json | python3 -c 'import json,sys; print("parent" in json.load(sys.stdin))')" = False
+status 0 "roll back" vhost vol snapshot rollback c/a s1
+status 0 "read it" vhost vol download c/a "$tmp/i"
+check "is as it was" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/i"
+status 4 "with a snapshot it is not deleted" vhost vol delete c/a
+status 0 "delete the snapshot" vhost vol snapshot delete c/a s1
+status 0 "a clone of the volume that shares" vhost vol clone c/a cow2 --cow
+status 0 "read it" vhost vol download c/cow2 "$tmp/cow2"
+check "is the same" cmp "$tmp/i" "$tmp/cow2"
+run vhost vol snapshot list c/a --json
+is "no snapshot of it is seen" "$(json 'j["snapshots"]')" "[]"
+for v in cow cow2; do status 0 "delete the clone $v" vhost vol delete "c/$v"; done
+status 0 "and then its parent" vhost vol delete c/a
+vhost vol create c/a --size 64M >/dev/null
 vhost pool define t --type ceph --pool rbd --conf "$conf" --keyring "$keyring" --user vhost --trash on --trash-time 1min >/dev/null
 status 0 "delete into the trash" vhost vol delete t/b
 like "it is there" "$(admin_rbd trash ls)" "* b"
@@ -158,7 +156,7 @@ check "as it should be" cmp -n "$(stat -c %s /etc/hostname)" /etc/hostname "$tmp
 
 # ---- leases ----
 vhost vol create c/l --size 64M >/dev/null
-"$load" c/l "$tmp/state" 60 16 >"$tmp/holder.out" 2>&1 & holder=$!
+"$load" c/l "$tmp/state" 60 16 until-error >"$tmp/holder.out" 2>&1 & holder=$!
 on_exit "kill -9 $holder 2>/dev/null"
 check "a volume is in use" running "$tmp/holder.out"
 status 4 "a second writer is refused" vhost vol upload k/l "$tmp/s"
@@ -169,26 +167,24 @@ status 4 "and deleting" vhost vol delete c/l
 status 4 "and the pool's stopping" vhost pool stop c
 run vhost vol info c/l --json
 is "looking is not" "$(json 'j["in_use"]')" True
-if vhost help --json | grep -q '"unlock"'; then
-	# Stopped, it could wake up at any time: only keeping it from writing makes breaking its lock safe.
-	kill -STOP "$holder"
-	status 4 "unlock names the holder, and wants to be told twice" vhost vol unlock c/l
-	like "by name" "$err" "*pid $holder vol-load*--force*"
-	status 0 "unlock --force" vhost vol unlock c/l --force
-	like "the client is blocklisted" "$(ceph_admin osd blocklist ls 2>&1)" "*127.0.0.1:0/*"
-	status 0 "another may write" vhost vol upload c/l "$tmp/s"
-	kill -CONT "$holder"
-	wait "$holder"; rc=$?
-	is "the former holder, awake again, gets errors" "$rc" 3
-	check "at once" test "$(figure errors "$tmp/holder.out")" -gt 0
-	status 0 "and what the other wrote" vhost vol download c/l "$tmp/x"
-	check "is untouched" cmp -n "$(stat -c %s "$tmp/s")" "$tmp/s" "$tmp/x"
-	rm -f "$tmp/state"
-	vhost vol delete c/l >/dev/null; vhost vol create c/l --size 64M >/dev/null
-	"$load" c/l "$tmp/state" 60 16 >"$tmp/holder.out" 2>&1 & holder=$!
-	check "in use again" running "$tmp/holder.out"
-	sleep 1
-fi
+# Stopped, it could wake up at any time: only keeping it from writing makes breaking its lock safe.
+kill -STOP "$holder"
+status 4 "unlock names the holder, and wants to be told twice" vhost vol unlock c/l
+like "by name" "$err" "*pid $holder vol-load*--force*"
+status 0 "unlock --force" vhost vol unlock c/l --force
+like "the client is blocklisted" "$(ceph_admin osd blocklist ls 2>&1)" "*127.0.0.1:0/*"
+status 0 "another may write" vhost vol upload c/l "$tmp/s"
+kill -CONT "$holder"
+wait "$holder"; rc=$?
+is "the former holder, awake again, gets errors" "$rc" 3
+check "at once" test "$(figure errors "$tmp/holder.out")" -gt 0
+status 0 "and what the other wrote" vhost vol download c/l "$tmp/x"
+check "is untouched" cmp -n "$(stat -c %s "$tmp/s")" "$tmp/s" "$tmp/x"
+rm -f "$tmp/state"
+vhost vol delete c/l >/dev/null; vhost vol create c/l --size 64M >/dev/null
+"$load" c/l "$tmp/state" 60 16 >"$tmp/holder.out" 2>&1 & holder=$!
+check "in use again" running "$tmp/holder.out"
+sleep 1
 kill -9 "$holder"; wait "$holder" 2>/dev/null
 seconds "$load" c/l "$tmp/state" 0
 is "a holder of this host that was killed keeps nobody out, and lost nothing" "$rc $(figure wrong "$tmp/.out")" "0 0"

@@ -79,32 +79,32 @@ int ceph_bounded(struct ceph_pool *p, struct ceph_call *c, unsigned seconds)
 
 struct closing {
 	struct ceph_call call;
+	struct ceph_pool *pool;
 	rbd_image_t image;
-	char *record, *cookie;
+	char *id, *cookie;
 };
 
 static void closing_fn(struct ceph_call *call)
 {
 	struct closing *c = (struct closing *)call;
 
-	/* The record first: while the lock is held nobody else can have written one. */
-	if (c->record)
-		rbd_metadata_remove(c->image, CEPH_HOLDER);
 	if (c->cookie)
 		rbd_unlock(c->image, c->cookie);
 	call->result = rbd_close(c->image);
+	if (c->id)
+		ceph_record_drop(c->pool, c->id);
 }
 
 static void closing_gone(struct ceph_call *call)
 {
 	struct closing *c = (struct closing *)call;
 
-	free(c->record);
+	free(c->id);
 	free(c->cookie);
 	free(c);
 }
 
-void ceph_image_close(struct ceph_pool *p, rbd_image_t image, const char *record_of, const char *cookie)
+void ceph_image_close(struct ceph_pool *p, rbd_image_t image, const char *id, const char *cookie)
 {
 	struct closing *c = calloc(1, sizeof(*c));
 
@@ -114,8 +114,9 @@ void ceph_image_close(struct ceph_pool *p, rbd_image_t image, const char *record
 	}
 	c->call.fn = closing_fn;
 	c->call.gone = closing_gone;
+	c->pool = p;
 	c->image = image;
-	c->record = record_of ? strdup(record_of) : NULL;
+	c->id = id ? strdup(id) : NULL;
 	c->cookie = cookie && *cookie ? strdup(cookie) : NULL;
 	/* Live, it takes milliseconds; on a dead cluster, some time limits one after the other. */
 	if (!ceph_bounded(p, &c->call, 10)) {

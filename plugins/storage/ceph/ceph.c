@@ -33,6 +33,8 @@ static const struct vh_pool_ops ceph_ops = {
 	.attach = ceph_attach,
 	.meta_get = ceph_meta_get,
 	.meta_set = ceph_meta_set,
+	.lease_break = ceph_lease_break,
+	.flatten = ceph_flatten,
 };
 
 VH_PLUGIN_NOTE("ceph", VH_KIND_POOL);

@@ -18,7 +18,7 @@
 #define CEPH_ID_MAX 64
 #define CEPH_LOCK "rbd_lock"            /* librbd's lock on an image's header object */
 #define CEPH_META "vhost."              /* + key: our values among an image's metadata */
-#define CEPH_HOLDER CEPH_META "holder"  /* who has the exclusive lock */
+#define CEPH_HOLDER CEPH_META "holder." /* + client: who it is, as long as it has the exclusive lock or tries to get it */
 #define CEPH_COOKIE_MAX 400
 #define CEPH_PART ".vhost-part."        /* + name: a copy that is not complete; no volume's name begins so */
 
@@ -68,8 +68,8 @@ struct ceph_call {
 /* Runs c->fn; waits for at most `seconds`. 1: it has ended (the caller looks at it and calls gone), 0: it goes on without us, and is
  * counted in p->given_up. */
 int ceph_bounded(struct ceph_pool *p, struct ceph_call *c, unsigned seconds);
-/* Closes an image within bounded time, removing the holder's record first if `id` is not NULL. */
-void ceph_image_close(struct ceph_pool *p, rbd_image_t image, const char *record_of, const char *cookie);
+/* Closes an image within bounded time, and gives back its lease: `id` of one leased for writing, or NULL; a reader's cookie, or NULL. */
+void ceph_image_close(struct ceph_pool *p, rbd_image_t image, const char *id, const char *cookie);
 
 /* header.c: what can be read of an image in one round trip, without opening it */
 int ceph_name_ok(const char *name, struct vh_err *e);
@@ -81,6 +81,7 @@ int64_t ceph_meta_get(void *pool, const char *name, const char *key, char *buf, 
 int ceph_meta_set(void *pool, const char *name, const char *key, const char *value, struct vh_err *e);
 /* A value of an image's metadata: its length, -ENODATA. */
 int64_t ceph_meta_read(const struct ceph_pool *p, const char *id, const char *key, char *buf, uint64_t cap);
+int ceph_meta_write(const struct ceph_pool *p, const char *id, const char *key, const char *value); /* NULL removes; -ENOENT: no image */
 
 /* lease.c */
 struct ceph_locks { /* of one image */
@@ -97,6 +98,7 @@ int ceph_lease(struct ceph_pool *p, const char *name, const char *id, uint32_t m
 /* For control calls, which hold it alone: ceph_unlease closes the image. */
 int ceph_lease_for(struct ceph_pool *p, const char *name, const char *why, char id[CEPH_ID_MAX], rbd_image_t *image, struct vh_err *e);
 void ceph_unlease(struct ceph_pool *p, rbd_image_t image, const char *id);
+void ceph_record_drop(const struct ceph_pool *p, const char *id); /* of this client, after it has given back the lock */
 /* 0: nobody has it (reading: nobody who writes), else -EBUSY, naming the holder. What a dead process of this host held is broken. */
 int ceph_busy(struct ceph_pool *p, const char *id, int reading, struct vh_err *e);
 int ceph_lease_break(void *pool, const char *name, struct vh_job *j, struct vh_err *e);

@@ -80,7 +80,7 @@ static int copy_values(struct ceph_pool *p, rbd_image_t from, rbd_image_t to)
 		return ret;
 	ret = 0;
 	while (!ret && k < keys + keys_n && v < values + values_n) {
-		if (!strncmp(k, CEPH_META, strlen(CEPH_META)) && strcmp(k, CEPH_HOLDER) && strcmp(k, FROM))
+		if (!strncmp(k, CEPH_META, strlen(CEPH_META)) && strncmp(k, CEPH_HOLDER, strlen(CEPH_HOLDER)) && strcmp(k, FROM))
 			ret = rbd_metadata_set(to, k, v);
 		k += strlen(k) + 1;
 		v += strlen(v) + 1;

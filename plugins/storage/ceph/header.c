@@ -197,6 +197,33 @@ int64_t ceph_meta_read(const struct ceph_pool *p, const char *id, const char *ke
 	return get_string(out, (size_t)n, buf, cap);
 }
 
+int ceph_meta_write(const struct ceph_pool *p, const char *id, const char *key, const char *value)
+{
+	char in[1024], oid[CEPH_ID_MAX + 16];
+	rados_write_op_t op;
+	size_t n = 0;
+	int ret, result = 0;
+
+	if (strlen(key) > 256 || (value && strlen(value) > 512))
+		return -EINVAL;
+	if (value) { /* a map of one pair */
+		uint32_t one = htole32(1);
+
+		memcpy(in, &one, 4);
+		n = 4;
+	}
+	n += put_string(in + n, key);
+	if (value)
+		n += put_string(in + n, value);
+	snprintf(oid, sizeof(oid), "rbd_header.%s", id);
+	op = rados_create_write_op();
+	rados_write_op_assert_exists(op); /* an image that was deleted is not half made again */
+	rados_write_op_exec(op, "rbd", value ? "metadata_set" : "metadata_remove", in, n, &result);
+	ret = rados_write_op_operate(op, p->io, oid, NULL, 0);
+	rados_release_write_op(op);
+	return ret;
+}
+
 /* ---- members of the pool's table ---- */
 
 struct used { uint64_t bytes; };
@@ -402,7 +429,6 @@ int ceph_meta_set(void *pool, const char *name, const char *key, const char *val
 {
 	struct ceph_pool *p = pool;
 	char full[VALUE_MAX], id[CEPH_ID_MAX];
-	rbd_image_t image;
 	int ret = ceph_name_ok(name, e);
 
 	if (!ret)
@@ -413,12 +439,6 @@ int ceph_meta_set(void *pool, const char *name, const char *key, const char *val
 		return ret;
 	ret = ceph_id(p, name, id);
 	if (!ret)
-		ret = rbd_open_by_id(p->io, id, &image, NULL);
-	if (ret)
-		return ceph_errno(e, ret, p, name);
-	ret = value ? rbd_metadata_set(image, full, value) : rbd_metadata_remove(image, full);
-	if (!value && ret == -ENOENT)
-		ret = 0;
-	ceph_image_close(p, image, NULL, NULL);
+		ret = ceph_meta_write(p, id, full, value);
 	return ret ? ceph_errno(e, ret, p, name) : 0;
 }

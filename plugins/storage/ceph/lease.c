@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /*
- * Leases. A writer has librbd's exclusive lock, taken by hand, which is not handed over to others who ask for it, with a record of
- * who it is among the image's metadata. A reader has the same lock shared, by librbd's advisory calls; its record is the lock's
+ * Leases. A writer has librbd's exclusive lock, taken by hand, which is not handed over to others who ask for it. Who it is stands
+ * among the image's metadata, by its client's number, from before it asks for the lock until it has given it back. A reader has the same lock shared, by librbd's advisory calls; its record is the lock's
  * cookie. Neither goes away with its process. So a lock whose record names a dead process of this very host is broken at once; any
  * other only by command. Breaking keeps the client from writing first (blocklist), then takes the lock.
  */
@@ -17,7 +17,7 @@
 #define READERS "vhost-ro"          /* tag of readers' locks */
 #define FENCED_FOR (30u * 86400)    /* s: a stopped process may wake up late */
 #define LOCKS_BYTES 65536u
-#define RECORD_MAX 256              /* what a value of metadata may have with us */
+#define RECORD_MAX 400
 
 int ceph_locks_get(const struct ceph_pool *p, const char *id, struct ceph_locks *l)
 {
@@ -137,8 +137,11 @@ static int record_parse(const char *text, struct record *r)
 static int record_of(const struct ceph_pool *p, const char *id, const struct ceph_locks *l, unsigned k, char buf[CEPH_COOKIE_MAX],
 		     struct record *r)
 {
+	char key[128];
+
 	if (l->exclusive) {
-		if (ceph_meta_read(p, id, CEPH_HOLDER, buf, CEPH_COOKIE_MAX) < 0)
+		snprintf(key, sizeof(key), CEPH_HOLDER "%.64s", nth(l->clients, k));
+		if (ceph_meta_read(p, id, key, buf, CEPH_COOKIE_MAX) < 0)
 			return 0;
 	} else {
 		snprintf(buf, CEPH_COOKIE_MAX, "%s", nth(l->cookies, k));
@@ -156,11 +159,40 @@ static int surely_dead(const struct record *r)
 	       started(r->pid) != r->start;
 }
 
+static void my_key(const struct ceph_pool *p, char key[128])
+{
+	snprintf(key, 128, CEPH_HOLDER "client.%llu", (unsigned long long)rados_get_instance_id(p->cluster));
+}
+
+void ceph_record_drop(const struct ceph_pool *p, const char *id)
+{
+	char key[128];
+
+	my_key(p, key);
+	ceph_meta_write(p, id, key, NULL);
+}
+
+/* Those who died after they had given back the lock, or before they got it. */
+static void sweep(const struct ceph_pool *p, const char *id, rbd_image_t image)
+{
+	char *keys = malloc(65536), *values = malloc(65536), *k = keys, *v = values, mine[128];
+	size_t keys_n = 65536, values_n = 65536;
+	struct record r;
+
+	my_key(p, mine);
+	if (keys && values && rbd_metadata_list(image, CEPH_HOLDER, 64, keys, &keys_n, values, &values_n) >= 0)
+		for (; k < keys + keys_n && v < values + values_n; k += strlen(k) + 1, v += strlen(v) + 1)
+			if (!strncmp(k, CEPH_HOLDER, strlen(CEPH_HOLDER)) && strcmp(k, mine) && record_parse(v, &r) && surely_dead(&r))
+				ceph_meta_write(p, id, k, NULL);
+	free(keys);
+	free(values);
+}
+
 /* ---- breaking ---- */
 
 static int break_one(struct ceph_pool *p, const char *id, const char *client, const char *cookie, const char *addr, struct vh_err *e)
 {
-	char mine[64], oid[CEPH_ID_MAX + 16], to[128];
+	char mine[64], key[128], oid[CEPH_ID_MAX + 16], to[128];
 	int ret;
 
 	snprintf(mine, sizeof(mine), "client.%llu", (unsigned long long)rados_get_instance_id(p->cluster));
@@ -180,6 +212,9 @@ static int break_one(struct ceph_pool *p, const char *id, const char *client, co
 		ret = rados_break_lock(p->io, oid, CEPH_LOCK, client, cookie);
 	if (ret == -ENOENT) /* it let go */
 		ret = 0;
+	snprintf(key, sizeof(key), CEPH_HOLDER "%.64s", client);
+	if (!ret)
+		ceph_meta_write(p, id, key, NULL);
 	return ret ? ceph_fail(e, ret, "the lock of %s at %s cannot be taken: %s", client, addr, ceph_why(ret)) : 0;
 }
 
@@ -278,7 +313,7 @@ static int take_shared(struct ceph_pool *p, const char *name, const char *id, co
 
 static int take_exclusive(struct ceph_pool *p, const char *name, const char *id, const char *holder, rbd_image_t image, struct vh_err *e)
 {
-	char record[RECORD_MAX];
+	char record[RECORD_MAX], key[128];
 	uint64_t features;
 	int ret = rbd_get_features(image, &features);
 
@@ -288,15 +323,22 @@ static int take_exclusive(struct ceph_pool *p, const char *name, const char *id,
 		ceph_hint(e, "rbd feature enable %s%s%s/%s exclusive-lock", p->name, p->ns ? "/" : "", p->ns ? p->ns : "", name);
 		return ceph_fail(e, -EOPNOTSUPP, "the image has no exclusive lock: nothing would keep two from writing it");
 	}
+	record_make(p, holder, record, sizeof(record));
+	my_key(p, key);
+	ret = ceph_meta_write(p, id, key, record);
+	if (ret)
+		return ceph_errno(e, ret, p, name);
 	ret = rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE);
 	if (ret) {
-		int busy = ret == -EROFS || ret == -EBUSY || ret == -EAGAIN ? ceph_busy(p, id, 0, e) : 0;
+		int busy;
+
+		ceph_meta_write(p, id, key, NULL);
+		busy = ret == -EROFS || ret == -EBUSY || ret == -EAGAIN ? ceph_busy(p, id, 0, e) : 0;
 
 		return busy ? busy : ceph_fail(e, ret == -EROFS ? -EBUSY : ret, "%s/%s cannot be locked: %s", p->name, name, ceph_why(ret));
 	}
-	record_make(p, holder, record, sizeof(record));
-	ret = rbd_metadata_set(image, CEPH_HOLDER, record);
-	return ret ? ceph_errno(e, ret, p, name) : 0;
+	sweep(p, id, image);
+	return 0;
 }
 
 int ceph_lease(struct ceph_pool *p, const char *name, const char *id, uint32_t mode, const char *holder, rbd_image_t *image,

@@ -140,12 +140,11 @@ static void closing_fn(struct ceph_call *call)
 	while (v->asking)
 		pthread_cond_wait(&v->idle, &v->lock);
 	pthread_mutex_unlock(&v->lock);
-	/* The record first: while the lock is held nobody else can have written one. Not when it is lost: it may be theirs. */
-	if (v->mode == VH_ATTACH_RW_EXCL && !atomic_load(&v->lost))
-		rbd_metadata_remove(v->image, CEPH_HOLDER);
 	if (v->cookie[0])
 		rbd_unlock(v->image, v->cookie);
 	call->result = rbd_close(v->image);
+	if (v->mode == VH_ATTACH_RW_EXCL)
+		ceph_record_drop(v->pool, v->id);
 }
 
 static void closing_gone(struct ceph_call *call)

@@ -130,6 +130,9 @@ struct vh_pool_ops {
 	 * (fencing): when that is not sure, it fails and changes nothing. Only where a lease can outlive its holder; a person
 	 * asked for it, and was told who the holder is. 0 as well when there is none. Absent: leases end with their holders. */
 	int (*lease_break)(void *pool, const char *name, struct vh_job *j, struct vh_err *e);
+	/* Makes a volume that shares with what it was cloned from independent of it. One that shares nothing is so already.
+	 * Absent: -EOPNOTSUPP. */
+	int (*flatten)(void *pool, const char *name, struct vh_job *j, struct vh_err *e);
 };
 
 #endif

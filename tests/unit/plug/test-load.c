@@ -112,7 +112,7 @@ static void test_identity(void)
 	refused("no_note", "not a vhost plugin: it has no identity note");
 	refused("wrong_major", "plugin variant needs vhost ABI 2, this is 1");
 	g_assert_null(g_getenv("VARIANT_CTOR_RAN")); /* nothing of it ran */
-	refused("wrong_draft", "needs draft 4 of vhost ABI 1, this is draft 3");
+	refused("wrong_draft", "needs draft 5 of vhost ABI 1, this is draft 4");
 	refused("released", "was built for the release of vhost ABI 1, this is a draft");
 	refused("bad_id", "no valid id");
 	refused("two_notes", "two identity notes");
