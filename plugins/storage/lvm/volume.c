@@ -46,7 +46,7 @@ static int volume_info(void *vol, struct vh_volume_info *out)
 		i.caps |= VH_VOL_ZERO | (v->max_zero ? VH_VOL_FAST_ZERO : 0) | (v->max_discard ? VH_VOL_DISCARD : 0) |
 			  (v->max_discard && v->zero_thin ? VH_VOL_DISCARD_ZEROES : 0);
 	if (v->mode == VH_ATTACH_RW_EXCL)
-		i.caps |= VH_VOL_GROW | VH_VOL_ZERO_ON_GROW;
+		i.caps |= VH_VOL_ZERO_ON_GROW; /* by command; a running VM may not: no VH_VOL_GROW */
 	if (v->direct)
 		i.caps |= VH_VOL_FD_DIRECT;
 	if (v->mode != VH_ATTACH_PEEK)
@@ -76,7 +76,12 @@ static int volume_resize(void *vol, uint64_t bytes, struct vh_err *e)
 		return lvm_fail(e, -EROFS, "%s/%s is not attached for writing alone", v->pool->vg, v->lv->name);
 	ret = lvm_dev_find(v->pool, v->lv, &dev);
 	if (ret == -EACCES || ret == -EPERM) {
-		lvm_hint(e, "extend it from outside: lvextend -L SIZE %s/%s", v->pool->vg, v->lv->name);
+		uint64_t now = 0;
+
+		/* It may have been done from outside already. */
+		if (!ioctl(v->lease.fd, BLKGETSIZE64, &now) && now >= bytes)
+			return 0;
+		lvm_hint(e, "lvextend -L %llub %s/%s, then this again", (unsigned long long)bytes, v->pool->vg, v->lv->name);
 		return lvm_fail(e, -EPERM, "a running VM has no right to change the volume group any more");
 	}
 	ret = lvm_lv_get(v->pool, v->lv->name, 0, &lv, e);
