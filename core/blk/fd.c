@@ -53,18 +53,82 @@ static int fd_discard(struct blk_vol *v, uint64_t off, uint64_t len)
 	return 0; /* advisory */
 }
 
+static int write_zeros(struct blk_vol *v, uint64_t off, uint64_t end)
+{
+	while (off < end) {
+		struct iovec iov = {(void *)(uintptr_t)blk_zeros(), end - off < BLK_BOUNCE ? end - off : BLK_BOUNCE};
+		int64_t n = blk_fd_rw(v, VH_WRITE, 0, &iov, 1, off);
+
+		if (n <= 0)
+			return n ? (int)n : -ENOSPC;
+		off += (uint64_t)n;
+	}
+	return 0;
+}
+
+static int block_zero_range(struct blk_vol *v, uint64_t off, uint64_t end)
+{
+	uint64_t range[2] = {v->fd_base + off, end - off};
+	int r = off < end ? fallocate_range(v, FALLOC_FL_ZERO_RANGE, off, end - off) : 0;
+
+	return unsupported(r) && ioctl(v->fd, BLKZEROOUT, range) < 0 ? -errno : unsupported(r) ? 0 : r;
+}
+
+/* A device whose discarded blocks read as zeros (a thin volume) would take space for zeros that are written: the whole blocks are
+ * given back, and only what is left at both ends is written. 1: that is not for here. */
+static int block_unmap(struct blk_vol *v, uint64_t off, uint64_t end)
+{
+	uint64_t gran = v->info.discard_gran > v->info.logical_block ? v->info.discard_gran : v->info.logical_block;
+	uint64_t back = gran - v->info.discard_align % gran, first = off + (gran - (off + back) % gran) % gran, rest = (end + back) % gran;
+	uint64_t range[2] = {v->fd_base + first, end - rest - first};
+	int r;
+
+	if (!(v->caps & VH_VOL_DISCARD) || !(v->caps & VH_VOL_DISCARD_ZEROES) || rest > end || first >= end - rest)
+		return 1;
+	r = ioctl(v->fd, BLKDISCARD, range) < 0 ? -errno : 0;
+	if (unsupported(r))
+		return 1;
+	if (!r)
+		r = block_zero_range(v, off, first);
+	return r ? r : block_zero_range(v, end - rest, end);
+}
+
+/* Through the page cache offsets are of any kind, the device's own calls take whole sectors. */
+static int block_zero(struct blk_vol *v, uint64_t off, uint64_t len, int flags)
+{
+	uint64_t end = off + len, sector = v->info.logical_block, first = off + (sector - off % sector) % sector, last = end - end % sector;
+	int r;
+
+	if (first >= last)
+		return write_zeros(v, off, end);
+	r = write_zeros(v, off, first);
+	if (!r)
+		r = write_zeros(v, last, end);
+	if (r)
+		return r;
+	if (flags & VH_REQ_MAY_UNMAP) {
+		r = block_unmap(v, first, last);
+		if (r <= 0)
+			return r;
+		r = v->caps & VH_VOL_DISCARD ? fallocate_range(v, FALLOC_FL_PUNCH_HOLE, first, last - first) : -EOPNOTSUPP;
+		if (!unsupported(r)) /* reads as zeros on devices too, or is refused */
+			return r;
+	}
+	r = block_zero_range(v, first, last);
+	return unsupported(r) ? -EOPNOTSUPP : r;
+}
+
 static int fd_zero(struct blk_vol *v, uint64_t off, uint64_t len, int flags)
 {
-	uint64_t range[2] = {v->fd_base + off, len};
 	int r = -EOPNOTSUPP;
 
+	if (v->caps & VH_VOL_FD_BLOCK)
+		return block_zero(v, off, len, flags);
 	if (flags & VH_REQ_MAY_UNMAP && v->caps & VH_VOL_DISCARD)
-		r = fallocate_range(v, FALLOC_FL_PUNCH_HOLE, off, len); /* reads as zeros on devices too, or is refused */
+		r = fallocate_range(v, FALLOC_FL_PUNCH_HOLE, off, len);
 	if (unsupported(r))
 		r = fallocate_range(v, FALLOC_FL_ZERO_RANGE, off, len);
-	if (unsupported(r) && v->caps & VH_VOL_FD_BLOCK)
-		r = ioctl(v->fd, BLKZEROOUT, range) < 0 ? -errno : 0;
-	if (unsupported(r) && !(v->caps & VH_VOL_FD_BLOCK) && v->caps & VH_VOL_DISCARD)
+	if (unsupported(r) && v->caps & VH_VOL_DISCARD)
 		r = fallocate_range(v, FALLOC_FL_PUNCH_HOLE, off, len);
 	return unsupported(r) ? -EOPNOTSUPP : r;
 }

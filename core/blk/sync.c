@@ -322,7 +322,8 @@ static int fd_zero_range(struct blk_vol *v, uint64_t len, uint64_t off)
 	if (first >= last)
 		return fd_write_zeros(v, off, end);
 	if (v->caps & VH_VOL_ZERO && !atomic_load(&v->no_zero))
-		r = blk_fd_op(v, VH_ZERO, 0, first, last - first);
+		/* A file keeps the blocks that it has; a thin volume would take some for zeros. */
+		r = blk_fd_op(v, VH_ZERO, v->caps & VH_VOL_FD_BLOCK ? VH_REQ_MAY_UNMAP : 0, first, last - first);
 	if (r == -EOPNOTSUPP) {
 		atomic_store(&v->no_zero, 1);
 		r = fd_write_zeros(v, first, last);

@@ -356,7 +356,7 @@ int lvm_resize(void *pool, const char *name, uint64_t bytes, uint32_t prealloc, 
 
 	if (prealloc > VH_PREALLOC_FULL)
 		return lvm_fail(e, -EINVAL, "no such way of preallocation");
-	ret = lvm_volume_get(p, name, &lv, e);
+	ret = lvm_volume_get(p, name, LVM_LIVE, &lv, e);
 	if (ret)
 		return ret;
 	ret = lvm_lease_why(p, lv, VH_ATTACH_RW_EXCL, "resizing", &l, e);

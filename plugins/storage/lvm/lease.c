@@ -21,7 +21,7 @@
 /* One device of its own, and beneath it only others' (the devices of the group, the thin pool). */
 static int is_simple(const struct lvm_lv *lv)
 {
-	if (strstr(lv->role, "thickorigin") || strstr(lv->role, "thicksnapshot"))
+	if (lv->layered || strstr(lv->role, "thickorigin") || strstr(lv->role, "thicksnapshot"))
 		return 0;
 	return lvm_is_thin(lv) || !strcmp(lv->layout, "linear") || !strcmp(lv->layout, "striped");
 }
@@ -228,20 +228,24 @@ int lvm_lease_why(const struct lvm_pool *p, const struct lvm_lv *lv, uint32_t mo
 
 void lvm_unlease(const struct lvm_pool *p, const struct lvm_lv *lv, struct lvm_lease *l)
 {
-	struct lvm_dev dev;
-
 	if (l->fd < 0)
 		return;
 	if (l->mode != VH_ATTACH_PEEK)
 		lease_holder_clear(l->fd);
 	close(l->fd);
 	l->fd = -1;
-	/* A VM may not any more, and leaves it active; it refuses where somebody else has it open. */
-	if (l->activated && !lvm_dev_find(p, lv, &dev) && !dev.open) {
-		g_autofree char *name = full_name(p, lv);
+	if (l->activated)
+		lvm_deactivate(p, lv);
+}
 
+/* A VM may not any more, and leaves it active; and somebody else may have it open. */
+void lvm_deactivate(const struct lvm_pool *p, const struct lvm_lv *lv)
+{
+	g_autofree char *name = full_name(p, lv);
+	struct lvm_dev dev;
+
+	if (!lvm_dev_find(p, lv, &dev) && !dev.open)
 		lvm_run(p, NULL, NULL, NULL, NULL, "lvchange", "-an", name, NULL);
-	}
 }
 
 int lvm_in_use(const struct lvm_pool *p, const struct lvm_lv *lv)

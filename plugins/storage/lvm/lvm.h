@@ -19,11 +19,19 @@ extern const struct vh_log_ops *lvm_log; /* NULL: likewise */
 enum lvm_wipe { LVM_WIPE_NONE, LVM_WIPE_DISCARD, LVM_WIPE_ZERO };
 
 struct lvm_lv;
+/* The volume that was looked at last: a command asks several times for one. What changes something forgets it. */
+struct lvm_recent {
+	struct lvm_lv *lv;
+	uint64_t at; /* ns */
+};
+#define LVM_RECENT_NS UINT64_C(2000000000)
 struct lvm_pool {
 	char *vg, *thin; /* thin: the thin pool that volumes are made in; NULL: none */
 	char vg_uuid[64];
 	enum lvm_wipe wipe;
 	uint64_t timeout; /* ns, of one lvm command */
+	struct lvm_recent *recent; /* NULL: nothing is kept */
+	GPtrArray *later; /* of struct lvm_lv: to be deactivated when the pool is closed */
 	const struct lvm_lv *current; /* the one that list() tells of: its values need no command of their own */
 };
 
@@ -64,13 +72,18 @@ struct lvm_lv {
 	int64_t time;      /* ns since 1970 */
 	double data, meta; /* percent, -1: unknown */
 	int ro, zero, merging;
+	int layered; /* devices of its own beneath it: a snapshot is being taken of it */
 };
 int lvm_vg_get(const struct lvm_pool *p, struct lvm_vg *out, struct vh_err *e); /* -ENOENT */
 void lvm_lv_free(struct lvm_lv *lv);
+struct lvm_lv *lvm_lv_copy(const struct lvm_lv *lv);
+void lvm_forget(const struct lvm_pool *p);
 /* The volumes, snapshots and thin pools that match a selection (NULL: all) of lvm's; `live`: with what only the kernel knows. */
 int lvm_lvs(const struct lvm_pool *p, const char *select, int live, GPtrArray **out, struct vh_err *e);
+#define LVM_LIVE 1
+#define LVM_RECENT 2 /* what was seen a moment ago will do: for what only reads */
 int lvm_lv_get(const struct lvm_pool *p, const char *name, int live, struct lvm_lv **out, struct vh_err *e); /* -ENOENT */
-int lvm_volume_get(const struct lvm_pool *p, const char *name, struct lvm_lv **out, struct vh_err *e); /* live, and usable as a volume */
+int lvm_volume_get(const struct lvm_pool *p, const char *name, int live, struct lvm_lv **out, struct vh_err *e); /* usable as a volume */
 int lvm_is_thin(const struct lvm_lv *lv);
 int lvm_is_thin_pool(const struct lvm_lv *lv);
 int lvm_is_volume(const struct lvm_lv *lv); /* not a thin pool, nor a snapshot of ours, nor unfinished */
@@ -113,6 +126,7 @@ int lvm_lease(const struct lvm_pool *p, const struct lvm_lv *lv, uint32_t mode, 
 void lvm_unlease(const struct lvm_pool *p, const struct lvm_lv *lv, struct lvm_lease *l);
 int lvm_lease_why(const struct lvm_pool *p, const struct lvm_lv *lv, uint32_t mode, const char *why, struct lvm_lease *out,
 		  struct vh_err *e); /* for control calls */
+void lvm_deactivate(const struct lvm_pool *p, const struct lvm_lv *lv);
 int lvm_in_use(const struct lvm_pool *p, const struct lvm_lv *lv);
 
 /* wipe.c */

@@ -25,7 +25,7 @@ int64_t lvm_meta_get(void *pool, const char *name, const char *key, char *buf, u
 	int ret = check_key(key, e);
 
 	if (!ret && !lv) {
-		ret = lvm_lv_get(p, name, 0, &own, e);
+		ret = lvm_lv_get(p, name, LVM_RECENT, &own, e);
 		lv = own;
 	}
 	if (ret)

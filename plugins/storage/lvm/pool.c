@@ -40,6 +40,9 @@ static int from_options(const struct vh_opts *opts, struct lvm_pool *p, struct v
 
 static void pool_free(struct lvm_pool *p)
 {
+	lvm_forget(p);
+	g_clear_pointer(&p->later, g_ptr_array_unref);
+	g_free(p->recent);
 	g_free(p->vg);
 	g_free(p->thin);
 	g_free(p);
@@ -156,13 +159,19 @@ int lvm_open(const struct vh_opts *opts, struct vh_object *o, void **pool, struc
 		return ret;
 	}
 	g_strlcpy(p->vg_uuid, vg.uuid, sizeof(p->vg_uuid));
+	p->recent = g_new0(struct lvm_recent, 1);
+	p->later = g_ptr_array_new_with_free_func((GDestroyNotify)lvm_lv_free);
 	*pool = p;
 	return 0;
 }
 
 void lvm_close(void *pool)
 {
-	pool_free(pool);
+	struct lvm_pool *p = pool;
+
+	for (guint i = 0; i < p->later->len; i++)
+		lvm_deactivate(p, p->later->pdata[i]);
+	pool_free(p);
 }
 
 /* What is wrong with the thin pools, the worst first: 0, or 1, 2 with the text. */
@@ -279,7 +288,7 @@ int lvm_stat(void *pool, const char *name, struct vh_vol_stat *out, struct vh_er
 	struct lvm_pool *p = pool;
 	struct vh_vol_stat v = {.size = out->size};
 	struct lvm_lv *lv;
-	int ret = lvm_lv_get(p, name, 1, &lv, e);
+	int ret = lvm_lv_get(p, name, LVM_RECENT, &lv, e);
 
 	if (ret)
 		return ret;

@@ -236,6 +236,8 @@ int lvm_runv(const struct lvm_pool *p, struct vh_job *j, const char *table, stru
 	g_ptr_array_add(argv, NULL);
 	if (out)
 		memset(out, 0, sizeof(*out));
+	if (!table)
+		lvm_forget(p);
 	ret = start(&c, (char *const *)argv->pdata, e);
 	if (ret)
 		return ret;

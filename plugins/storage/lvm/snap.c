@@ -7,10 +7,12 @@
  */
 #include "lvm.h"
 
-int lvm_volume_get(const struct lvm_pool *p, const char *name, struct lvm_lv **out, struct vh_err *e)
+#define MERGE_NS UINT64_C(3600000000000)
+
+int lvm_volume_get(const struct lvm_pool *p, const char *name, int live, struct lvm_lv **out, struct vh_err *e)
 {
 	g_autofree char *removing = NULL;
-	int ret = lvm_lv_get(p, name, 1, out, e);
+	int ret = lvm_lv_get(p, name, live, out, e);
 
 	if (ret)
 		return ret;
@@ -76,7 +78,7 @@ int lvm_snapshot_create(void *pool, const char *name, const char *snap, struct v
 	g_autofree char *full = NULL;
 	struct lvm_lv *lv, *there;
 	struct lvm_lease l;
-	int ret = lvm_volume_get(p, name, &lv, e);
+	int ret = lvm_volume_get(p, name, LVM_LIVE, &lv, e);
 
 	if (ret)
 		return ret;
@@ -91,8 +93,9 @@ int lvm_snapshot_create(void *pool, const char *name, const char *snap, struct v
 	}
 	if (!ret)
 		ret = may_snapshot(p, lv, e);
+	lv->layered = !lvm_is_thin(lv);
 	if (!ret)
-		ret = lvm_lease_why(p, lv, VH_ATTACH_RW_EXCL, "snapshot", &l, e);
+		ret = lvm_lease_why(p, lv, VH_ATTACH_RO, "snapshot", &l, e);
 	if (!ret) {
 		ret = take(p, lv, full, snap, NULL, e);
 		lvm_unlease(p, lv, &l);
@@ -106,7 +109,7 @@ int lvm_snapshot_list(void *pool, const char *name, vh_list_fn *fn, void *ctx, s
 	struct lvm_pool *p = pool;
 	GPtrArray *list;
 	struct lvm_lv *lv;
-	int ret = lvm_volume_get(p, name, &lv, e);
+	int ret = lvm_volume_get(p, name, LVM_LIVE, &lv, e);
 
 	if (ret)
 		return ret;
@@ -140,6 +143,18 @@ int lvm_snapshot_remove(void *pool, const char *name, const char *snap, struct v
 	return ret;
 }
 
+/* A thin volume takes the snapshot's place at once. Into a thick one the old blocks are copied back, which the kernel does only
+ * while it is active, and lvm waits for: the larger the difference, the longer. */
+static int merge(const struct lvm_pool *p, const struct lvm_lv *lv, const char *from, struct vh_job *j, struct vh_err *e)
+{
+	g_autofree char *origin = g_strdup_printf("%s/%s", p->vg, lv->name);
+	struct lvm_pool patient = *p;
+	int ret = lvm_is_thin(lv) ? 0 : lvm_run(p, NULL, NULL, NULL, e, "lvchange", "-ay", origin, NULL);
+
+	patient.timeout = MAX(p->timeout, MERGE_NS);
+	return ret ? ret : lvm_run(&patient, j, NULL, NULL, e, "lvconvert", "--merge", "--interval", "1", from, NULL);
+}
+
 /*
  * lvm's way back uses up the snapshot. So it is taken anew afterwards: the volume is the same as it then. The tag "rollback" on
  * the volume says that this is still to be done, for a call that was cut short and is repeated.
@@ -150,7 +165,7 @@ int lvm_snapshot_rollback(void *pool, const char *name, const char *snap, struct
 	g_autofree char *again = NULL, *tag = NULL, *full = lvm_snap_name(name, snap, e), *from = NULL;
 	struct lvm_lv *lv, *s = NULL;
 	struct lvm_lease l = {.fd = -1};
-	int ret = full ? lvm_volume_get(p, name, &lv, e) : -EINVAL;
+	int ret = full ? lvm_volume_get(p, name, LVM_LIVE, &lv, e) : -EINVAL;
 
 	if (ret)
 		return ret;
@@ -167,10 +182,12 @@ int lvm_snapshot_rollback(void *pool, const char *name, const char *snap, struct
 		if (!ret || l.fd >= 0)
 			lvm_unlease(p, lv, &l); /* lvm merges only what nobody has open */
 		if (!ret)
-			ret = lvm_run(p, j, NULL, NULL, e, "lvconvert", "--merge", "--interval", "1", from, NULL);
+			ret = merge(p, lv, from, j, e);
 	}
 	if (ret >= 0)
 		ret = take(p, lv, full, snap, NULL, e);
+	if (!lvm_is_thin(lv))
+		lvm_deactivate(p, lv);
 	if (!ret)
 		ret = lvm_tag_change(p, name, NULL, tag, e);
 	lvm_lv_free(s);
@@ -209,7 +226,7 @@ int lvm_clone(void *pool, const char *src, const char *snap, const char *dst, ui
 
 	if (ret)
 		return ret;
-	ret = lvm_volume_get(p, src, &lv, e);
+	ret = lvm_volume_get(p, src, LVM_LIVE, &lv, e);
 	if (!ret && snap)
 		ret = find_snap(p, src, snap, &s, e);
 	if (ret)

@@ -68,6 +68,28 @@ void lvm_lv_free(struct lvm_lv *lv)
 	g_free(lv);
 }
 
+struct lvm_lv *lvm_lv_copy(const struct lvm_lv *lv)
+{
+	struct lvm_lv *c = g_memdup2(lv, sizeof(*lv));
+
+	c->name = g_strdup(lv->name);
+	c->uuid = g_strdup(lv->uuid);
+	c->layout = g_strdup(lv->layout);
+	c->role = g_strdup(lv->role);
+	c->tags = g_strdup(lv->tags);
+	c->thin = g_strdup(lv->thin);
+	c->origin = g_strdup(lv->origin);
+	c->health = g_strdup(lv->health);
+	c->when_full = g_strdup(lv->when_full);
+	return c;
+}
+
+void lvm_forget(const struct lvm_pool *p)
+{
+	if (p->recent)
+		g_clear_pointer(&p->recent->lv, lvm_lv_free);
+}
+
 static int lv_from(JsonObject *r, struct lvm_lv **out, struct vh_err *e)
 {
 	struct lvm_lv *lv = g_new0(struct lvm_lv, 1);
@@ -130,6 +152,11 @@ int lvm_lv_get(const struct lvm_pool *p, const char *name, int live, struct lvm_
 	*out = NULL;
 	if (ret)
 		return ret;
+	if (live == LVM_RECENT && p->recent && p->recent->lv && !strcmp(p->recent->lv->name, name) &&
+	    (uint64_t)g_get_monotonic_time() * 1000 - p->recent->at < LVM_RECENT_NS) {
+		*out = lvm_lv_copy(p->recent->lv);
+		return 0;
+	}
 	select = g_strdup_printf("lv_name=\"%s\"", name);
 	ret = lvm_lvs(p, select, live, &list, e);
 	if (ret)
@@ -137,6 +164,11 @@ int lvm_lv_get(const struct lvm_pool *p, const char *name, int live, struct lvm_
 	if (list->len)
 		*out = g_ptr_array_steal_index(list, 0);
 	g_ptr_array_unref(list);
+	if (*out && live && p->recent) {
+		lvm_forget(p);
+		p->recent->lv = lvm_lv_copy(*out);
+		p->recent->at = (uint64_t)g_get_monotonic_time() * 1000;
+	}
 	return *out ? 0 : lvm_fail(e, -ENOENT, "there is no such volume in the volume group %s", p->vg);
 }
 

@@ -10,7 +10,7 @@
 #include "lvm.h"
 
 struct lvm_volume {
-	struct lvm_pool pool; /* a copy: a resize while it is attached needs no open pool */
+	struct lvm_pool *pool;
 	struct lvm_lv *lv;
 	struct lvm_lease lease;
 	uint32_t mode;
@@ -46,7 +46,7 @@ static int volume_info(void *vol, struct vh_volume_info *out)
 		i.caps |= VH_VOL_ZERO | (v->max_zero ? VH_VOL_FAST_ZERO : 0) | (v->max_discard ? VH_VOL_DISCARD : 0) |
 			  (v->max_discard && v->zero_thin ? VH_VOL_DISCARD_ZEROES : 0);
 	if (v->mode == VH_ATTACH_RW_EXCL)
-		i.caps |= VH_VOL_GROW | VH_VOL_ZERO_ON_GROW;
+		i.caps |= VH_VOL_ZERO_ON_GROW; /* by command; a running VM may not: no VH_VOL_GROW */
 	if (v->direct)
 		i.caps |= VH_VOL_FD_DIRECT;
 	if (v->mode != VH_ATTACH_PEEK)
@@ -73,19 +73,24 @@ static int volume_resize(void *vol, uint64_t bytes, struct vh_err *e)
 	int ret;
 
 	if (v->mode != VH_ATTACH_RW_EXCL)
-		return lvm_fail(e, -EROFS, "%s/%s is not attached for writing alone", v->pool.vg, v->lv->name);
-	ret = lvm_dev_find(&v->pool, v->lv, &dev);
+		return lvm_fail(e, -EROFS, "%s/%s is not attached for writing alone", v->pool->vg, v->lv->name);
+	ret = lvm_dev_find(v->pool, v->lv, &dev);
 	if (ret == -EACCES || ret == -EPERM) {
-		lvm_hint(e, "extend it from outside: lvextend -L SIZE %s/%s", v->pool.vg, v->lv->name);
+		uint64_t now = 0;
+
+		/* It may have been done from outside already. */
+		if (!ioctl(v->lease.fd, BLKGETSIZE64, &now) && now >= bytes)
+			return 0;
+		lvm_hint(e, "lvextend -L %llub %s/%s, then this again", (unsigned long long)bytes, v->pool->vg, v->lv->name);
 		return lvm_fail(e, -EPERM, "a running VM has no right to change the volume group any more");
 	}
-	ret = lvm_lv_get(&v->pool, v->lv->name, 0, &lv, e);
+	ret = lvm_lv_get(v->pool, v->lv->name, 0, &lv, e);
 	if (ret)
 		return ret;
 	if (strcmp(lv->uuid, v->lv->uuid))
-		ret = lvm_fail(e, -ESTALE, "%s/%s is another volume by now", v->pool.vg, lv->name);
+		ret = lvm_fail(e, -ESTALE, "%s/%s is another volume by now", v->pool->vg, lv->name);
 	else
-		ret = lvm_resize_lv(&v->pool, lv, v->lease.fd, bytes, 0, NULL, e);
+		ret = lvm_resize_lv(v->pool, lv, v->lease.fd, bytes, 0, NULL, e);
 	lvm_lv_free(lv);
 	return ret;
 }
@@ -93,7 +98,6 @@ static int volume_resize(void *vol, uint64_t bytes, struct vh_err *e)
 static void volume_free(struct lvm_volume *v)
 {
 	lvm_lv_free(v->lv);
-	g_free(v->pool.vg);
 	g_free(v);
 }
 
@@ -101,7 +105,11 @@ static void volume_close(void *vol)
 {
 	struct lvm_volume *v = vol;
 
-	lvm_unlease(&v->pool, v->lv, &v->lease);
+	/* The host still has the device open, until after this. */
+	if (v->lease.activated)
+		g_ptr_array_add(v->pool->later, lvm_lv_copy(v->lv));
+	v->lease.activated = 0;
+	lvm_unlease(v->pool, v->lv, &v->lease);
 	volume_free(v);
 }
 
@@ -123,15 +131,15 @@ static void look_at_thin(struct lvm_volume *v)
 {
 	struct lvm_lv *t;
 
-	if (!lvm_is_thin(v->lv) || lvm_lv_get(&v->pool, v->lv->thin, 1, &t, NULL))
+	if (!lvm_is_thin(v->lv) || lvm_lv_get(v->pool, v->lv->thin, 1, &t, NULL))
 		return;
 	v->zero_thin = t->zero;
 	if (t->data >= 80 || t->meta >= 80)
-		lvm_warn("the thin pool %s/%s is full to %.1f%% (metadata %.1f%%): when nothing is left, writers are stopped", v->pool.vg, t->name,
+		lvm_warn("the thin pool %s/%s is full to %.1f%% (metadata %.1f%%): when nothing is left, writers are stopped", v->pool->vg, t->name,
 			 t->data, t->meta);
 	if (v->mode != VH_ATTACH_RO && v->mode != VH_ATTACH_PEEK && !strcmp(t->when_full, "queue"))
 		lvm_warn("the thin pool %s/%s makes writers wait when it is full, for a minute by default, before they see an error: "
-			 "lvchange --errorwhenfull y", v->pool.vg, t->name);
+			 "lvchange --errorwhenfull y", v->pool->vg, t->name);
 	lvm_lv_free(t);
 }
 
@@ -148,13 +156,11 @@ int lvm_attach(void *pool, const struct vh_attach *a, void **vol, const struct v
 		return lvm_fail(e, -EOPNOTSUPP, "an attach flag that pools of type lvm do not know");
 	if (a->mode > VH_ATTACH_PEEK)
 		return lvm_fail(e, -EINVAL, "no such attach mode");
-	ret = lvm_volume_get(p, a->name, &lv, e);
+	ret = lvm_volume_get(p, a->name, LVM_RECENT, &lv, e);
 	if (ret)
 		return ret;
 	v = g_new0(struct lvm_volume, 1);
-	v->pool = *p;
-	v->pool.vg = g_strdup(p->vg);
-	v->pool.thin = NULL;
+	v->pool = p;
 	v->lv = lv;
 	v->mode = a->mode;
 	v->direct = !(a->flags & VH_ATTACH_BUFFERED);
