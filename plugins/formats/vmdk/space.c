@@ -30,11 +30,17 @@ static int bit(const struct extent *x, uint64_t s)
 	return s < x->nbits && (x->bits[s / 64] >> (s % 64) & 1);
 }
 
+/* Grains lie below sector 2^32. With grains of 4 KiB, the smallest in use, that is 64 MiB of bits; a file that is huge by name
+ * with smaller ones gets no more. */
+#define SLOTS_MAX (UINT64_C(1) << 29)
+
 /* Slots [0, n) exist. */
 static int bits_reserve(struct extent *x, uint64_t n)
 {
 	uint64_t words = DIV_UP(n, 64), cap = x->cap ? x->cap : 64, *b;
 
+	if (n > SLOTS_MAX)
+		return -EFBIG;
 	if (n > x->nbits && words > x->cap) {
 		while (cap < words)
 			cap *= 2;
@@ -65,7 +71,7 @@ static int mark(struct extent *x, uint64_t sector, uint64_t n, int *r)
 	uint64_t lo, hi;
 	int was = 0;
 
-	if (sector + n <= x->phase)
+	if (*r < 0 || sector + n <= x->phase)
 		return 0;
 	lo = sector > x->phase ? (sector - x->phase) / x->grain : 0;
 	hi = DIV_UP(sector + n - x->phase, x->grain);
