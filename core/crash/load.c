@@ -131,6 +131,20 @@ static void place(struct load *l, uint64_t *c, uint64_t *n)
 	*c = at;
 }
 
+/* Small writes in a row allocate together: now and then one goes on where the one before it ends. */
+static void follow(struct load *l, unsigned n, uint32_t op, uint64_t *c, uint64_t *count)
+{
+	const struct oracle_op *x = n ? oracle_op(l->r->oracle, l->io[n - 1].op) : NULL;
+
+	if (!x || op != VH_WRITE || x->op != VH_WRITE || crash_below(&l->rnd, 3))
+		return;
+	*count = 1 + *count % 16;
+	if ((uint64_t)x->c + x->n + *count <= l->sectors)
+		*c = (uint64_t)x->c + x->n;
+	else
+		*count = 1; /* wherever that is */
+}
+
 /* Up to `depth` requests at once, which never overlap: who wins is not the question here. */
 static int batch(struct load *l, unsigned depth, struct vh_err *e)
 {
@@ -148,6 +162,7 @@ static int batch(struct load *l, unsigned depth, struct vh_err *e)
 			op.op = VH_FLUSH;
 		if (op.op != VH_FLUSH) {
 			place(l, &c, &count);
+			follow(l, n, op.op, &c, &count);
 			if (overlaps(l, n, c, count))
 				continue;
 			l->last = c;

@@ -146,10 +146,12 @@ def small(b, raw):
     subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', img, '1G'], check=True)
     b.row('info', [VHOST, 'img', 'info', '-f', 'qcow2', img], ['qemu-img', 'info', img], 1.0)
     b.row('create of 10 TiB', [VHOST, 'img', 'create', '-f', 'qcow2', '{}', '10T'], ['qemu-img', 'create', '-f', 'qcow2', '{}', '10T'], 1.0)
-    if b.wanted('empty 10 TiB to qcow2'):
+    if b.wanted('empty 10 TiB to qcow2') or b.wanted('empty 10 TiB to qcow2, unsafe'):
         subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', big, '10T'], check=True)
         b.row('empty 10 TiB to qcow2', [VHOST, 'img', 'convert', '-q', '-f', 'qcow2', '-O', 'qcow2', big, '{}'],
-              ['qemu-img', 'convert', '-f', 'qcow2', '-O', 'qcow2', big, '{}'], 1.0)
+              ['qemu-img', 'convert'] + DURABLE + ['-f', 'qcow2', '-O', 'qcow2', big, '{}'], 1.0)
+        b.row('empty 10 TiB to qcow2, unsafe', [VHOST, 'img', 'convert', '-q', '-f', 'qcow2', '-O', 'qcow2', big, '{}'],
+              ['qemu-img', 'convert'] + UNSAFE + ['-f', 'qcow2', '-O', 'qcow2', big, '{}'], note='QEMU leaves it in the page cache')
     if b.wanted('chain of 64 to raw') or b.wanted('compare'):
         last, fmt = b.p('chain0'), 'raw'
         with open(last, 'wb') as f:
@@ -197,7 +199,14 @@ def requests(b):
         make = 'qemu-img create -q -f qcow2 {} 1G && '
         b.row(name, ['sh', '-c', make + '"%s" img bench -f qcow2 {} -c %d -d %s -w -S %s --json' % (VHOST, m, depth, step)],
               ['sh', '-c', make + 'qemu-img bench -f qcow2 -t none -n -c %d -d %s -w -S %s {}' % (m, depth, step)],
-              unit='IOPS', parse=(rate_v, lambda out: m / float(re.search(r'completed in ([0-9.]+)', out).group(1))), goal=1.0)
+              unit='IOPS', parse=(rate_v, lambda out: m / float(re.search(r'completed in ([0-9.]+)', out).group(1))),
+              goal=3.0 if depth == '64' else 1.0)
+    for depth in ('1', '16', '64'):
+        n = 20000 if depth == '1' else 60000
+        b.row('4k write in a row, new qcow2, depth ' + depth,
+              ['sh', '-c', make + '"%s" img bench -f qcow2 {} -c %d -d %s -w --json' % (VHOST, n, depth)],
+              ['sh', '-c', make + 'qemu-img bench -f qcow2 -t none -n -c %d -d %s -w {}' % (n, depth)], unit='IOPS', parse=(rate_v, rate_q),
+              goal=1.0)
     forget(full)
     forget(t)
 

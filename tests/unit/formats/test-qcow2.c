@@ -313,6 +313,50 @@ static void allocator(void)
 	}
 }
 
+/* One request is sent to make more zeros while there are some, and only one; the others go on with those. */
+static void zeros_in_time(void)
+{
+	struct vh_meta *m = vol_new();
+	struct given g[] = {{"cluster-size", 65536}, {NULL, 0}};
+	uint64_t off, got, left;
+	unsigned sent = 0, dry = 0;
+	int zeros, r;
+	struct q2 *q;
+
+	create(m, 64 << 20, 0, g);
+	q = must_open(m, 0);
+	g_assert_cmpint(q2_writing_begin(q, NULL), ==, 0);
+	for (int k = 0; k < 600; k++) {
+		r = q2_alloc_run(q, 1, Q2_WANT_ZEROS | Q2_NOWAIT, &off, &got, &zeros);
+		if (r == -EAGAIN) {
+			sent++;
+			dry += q->zero_lo >= q->zero_hi;
+			r = q2_alloc_run(q, 1, Q2_WANT_ZEROS, &off, &got, &zeros);
+		}
+		g_assert_cmpint(r, ==, 0);
+		g_assert_true(zeros);
+	}
+	g_assert_cmpuint(sent, >, 10);
+	g_assert_cmpuint(dry, <, 3); /* at first there are none */
+	/* The one that is sent is late: the others use up what there is, then they wait as well. */
+	while ((r = q2_alloc_run(q, 1, Q2_WANT_ZEROS | Q2_NOWAIT, &off, &got, &zeros)) == 0)
+		;
+	g_assert_cmpint(r, ==, -EAGAIN);
+	left = q->zero_hi - q->zero_lo;
+	g_assert_cmpuint(left, >=, 2);
+	for (uint64_t k = 0; k < left; k++) {
+		g_assert_cmpint(q2_alloc_run(q, 1, Q2_WANT_ZEROS | Q2_NOWAIT, &off, &got, &zeros), ==, 0);
+		g_assert_true(zeros);
+	}
+	g_assert_cmpint(q2_alloc_run(q, 1, Q2_WANT_ZEROS | Q2_NOWAIT, &off, &got, &zeros), ==, -EAGAIN);
+	g_assert_cmpint(q2_alloc_run(q, 1, Q2_WANT_ZEROS, &off, &got, &zeros), ==, 0);
+	g_assert_true(zeros);
+	g_assert_cmpint(q2_alloc_run(q, 1, Q2_WANT_ZEROS | Q2_NOWAIT, &off, &got, &zeros), ==, 0);
+	g_assert_true(zeros);
+	ops->close(q);
+	vol_free(m);
+}
+
 static void limits_of_counts(void)
 {
 	struct vh_meta *m = vol_new();
@@ -909,6 +953,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/qcow2/widths", widths);
 	g_test_add_func("/qcow2/limits-of-counts", limits_of_counts);
 	g_test_add_func("/qcow2/allocator", allocator);
+	g_test_add_func("/qcow2/zeros-in-time", zeros_in_time);
 	g_test_add_func("/qcow2/parallel", parallel);
 	g_test_add_func("/qcow2/strange-header", strange_header);
 	g_test_add_func("/qcow2/lazy", lazy);
