@@ -215,6 +215,14 @@ static const char *mark_of(const struct store_create *c)
 	return c->token ? c->token : c->format;
 }
 
+/* What an image can need at once beside its disk: the tables that replace others while it is emptied or resized. */
+static uint64_t with_slack(uint64_t full)
+{
+	uint64_t slack = MAX(full >> 10, UINT64_C(1) << 20);
+
+	return full > UINT64_MAX - slack ? full : full + slack;
+}
+
 /* A volume that does not grow as the image is written is made as large as the image can become. */
 static int make_room(struct store_pool *p, const char *name, uint64_t now, uint64_t full, int *zeroed, struct vh_job *j, struct vh_err *e)
 {
@@ -228,7 +236,7 @@ static int make_room(struct store_pool *p, const char *name, uint64_t now, uint6
 	blk_vol_put(v);
 	if (caps & VH_VOL_GROW)
 		return 0;
-	ret = store_vol_resize(p, name, full, VH_PREALLOC_OFF, j, e);
+	ret = store_vol_resize(p, name, with_slack(full), VH_PREALLOC_OFF, j, e);
 	if (!ret && !(caps & VH_VOL_ZERO_ON_GROW))
 		*zeroed = 0;
 	return ret;
@@ -258,7 +266,7 @@ int store_vol_room(struct store_pool *p, const char *volume, const char *format,
 		ret = ops->measure(&vc, 0, &required, &full, e);
 		optset_free(set);
 	}
-	return ret || full <= now ? ret : store_vol_resize(p, volume, full, VH_PREALLOC_OFF, j, e);
+	return ret || full <= now ? ret : store_vol_resize(p, volume, with_slack(full), VH_PREALLOC_OFF, j, e);
 }
 
 /* A volume with a format that has metadata: "unfinished" is beside it from its first moment until the format is
