@@ -64,6 +64,9 @@ void cmd_target_done(const struct cmd_ctx *c, const struct cmd_volume *v, const 
 
 int cmd_target_error(const struct cmd_ctx *c, const struct cmd_volume *v, int ret, struct vh_err *e)
 {
+	if (ret == -ENOSPC && e && !e->remedy && v->pool && is_vol(c))
+		err_remedy(e, "free space in the pool; where the image has outgrown its volume: vhost vol resize %s/%s +SIZE --volume", v->pool_name,
+			   v->name);
 	if (ret < 0 && v->pool)
 		err_object(e, "%s %s/%s", is_vol(c) ? "volume" : "image", v->pool_name, v->name);
 	return ret;

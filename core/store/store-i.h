@@ -31,7 +31,14 @@ void hostmeta_sweep(const struct store_pool *p, const char *volume);
 /* attach.c: the host's lease, for pools whose plugin has none (else *out is NULL), around a call of the plugin. */
 int store_lease(struct store_pool *p, const char *volume, uint32_t mode, const char *who, struct lease **out, struct vh_err *e);
 
-/* create.c: -EOPNOTSUPP for an image whose data is in further files: what is done to the volume alone would not be enough. */
+/* create.c */
+#define UNFINISHED "unfinished" /* beside a volume until what it is made for is complete */
+int rw_volume(struct store_pool *p, const char *name, const char *why, struct blk_vol **out, struct vh_err *e); /* alone */
+/* A volume that was not there, or had nothing in it yet; *zeroed: it reads as zeros. */
+int make_empty(struct store_pool *p, const char *name, uint64_t bytes, uint32_t prealloc, const struct kvs *options, struct vh_job *j,
+	       int *zeroed, struct vh_err *e);
+
+/* clone.c: -EOPNOTSUPP for an image whose data is in further files: what is done to the volume alone would not be enough. */
 int store_one_file(struct store_pool *p, const char *volume, struct vh_err *e);
 
 /* attach.c: a value beside a volume, wherever its pool keeps it; "" when there is none. */

@@ -5,6 +5,7 @@
 # command again finishes, or finds it done, and nothing is left that should not be there.
 . "$(dirname "$0")/functions.sh"
 requires strace python3
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" # which does not work under strace
 step=${1:-1}
 calls=link,linkat,unlink,unlinkat,rename,renameat,renameat2,ftruncate,fallocate,pwrite64,pwritev,pwritev2,write,writev,fsync,fdatasync
 calls+=,mkdir,mkdirat,setxattr,fsetxattr,removexattr,fremovexattr,ioctl,copy_file_range,io_submit,io_uring_enter
