@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include "queue.h"
 
 #define LATER_FIRST (50 * MSEC)
@@ -45,6 +48,7 @@ static void send_one(struct queue *q, struct rq *rq)
 	rq->state = RQ_SENT;
 	rq->sent_once = 1;
 	q->waiting--;
+	q->gathered++;
 	if (!iscsi_scsi_command_async(q->s->ctx, q->v->lun.raw, rq->task, rq_cb, NULL, rq))
 		return;
 	task_put(q, rq->task);
@@ -71,11 +75,21 @@ void queue_send(struct queue *q, uint64_t now)
 void queue_push(struct queue *q)
 {
 	uint32_t want;
+	int cork;
 
 	if (!q->s)
 		return;
-	if (!q->lost && iscsi_which_events(q->s->ctx) & POLLOUT && iscsi_service(q->s->ctx, POLLOUT) < 0)
-		q->lost = 1;
+	if (!q->lost && iscsi_which_events(q->s->ctx) & POLLOUT) {
+		/* The library sends each command by a system call of its own, which are packets of their own unless told otherwise. */
+		cork = q->gathered > 2;
+		if (cork)
+			setsockopt(iscsi_get_fd(q->s->ctx), IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
+		if (iscsi_service(q->s->ctx, POLLOUT) < 0)
+			q->lost = 1;
+		else if (cork)
+			setsockopt(iscsi_get_fd(q->s->ctx), IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int));
+	}
+	q->gathered = 0;
 	if (q->lost) {
 		queue_drop(q);
 		return;

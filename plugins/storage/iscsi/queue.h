@@ -35,6 +35,7 @@ struct queue {
 	uint32_t events;
 	struct rq *head, *tail;
 	unsigned waiting; /* of the list, not sent */
+	unsigned gathered; /* since the last push */
 	struct scsi_task **tasks; /* free ones */
 	unsigned n_tasks;
 	uint64_t heard, pinged, armed, looked;
