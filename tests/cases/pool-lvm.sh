@@ -181,7 +181,8 @@ if [ "$rc" = 0 ]; then
 	done
 	echo "# listing 10,000 volumes took $best ms, lvs alone $lvm ms"
 	is "10,000 volumes are listed, with their format" "$(grep -o '"format":"raw"' "$tmp/list" | wc -l)" 10000
-	[ -n "${ASAN_OPTIONS:-}${TSAN_OPTIONS:-}" ] || check "within a second, or three on a busy machine ($best ms)" test "$best" -lt 3000
+	# Two reports and their reading; on a busy machine times mean something only beside each other.
+	[ -n "${ASAN_OPTIONS:-}${TSAN_OPTIONS:-}" ] || check "within a second, or four times lvs" test "$best" -lt $((lvm * 4 > 1000 ? lvm * 4 : 1000))
 else
 	not_ok "10,000 volumes are restored"
 fi

@@ -180,6 +180,19 @@ static int fill(const struct lvm_pool *p, const char *name, struct vh_job *j, st
 	return ret;
 }
 
+/* After a failure: what of it is there goes, if it is ours and not that of somebody who was quicker. */
+static void drop_own(const struct lvm_pool *p, const char *name, const char *creating)
+{
+	struct lvm_lv *lv;
+
+	if (!creating || lvm_lv_get(p, name, 0, &lv, NULL))
+		return;
+	g_autofree char *tag = lvm_tag_find(lv->tags, LVM_CREATING);
+	if (!g_strcmp0(tag, creating))
+		lvm_drop(p, name, NULL, NULL);
+	lvm_lv_free(lv);
+}
+
 int lvm_create(void *pool, struct vh_vol_spec *s, struct vh_job *j, struct vh_err *e)
 {
 	struct lvm_pool *p = pool;
@@ -224,19 +237,14 @@ int lvm_create(void *pool, struct vh_vol_spec *s, struct vh_job *j, struct vh_er
 		creating = lvm_tag(LVM_CREATING, maker);
 	}
 	if (!ret)
-		ret = make(p, s->name, &l, creating, j, e);
-	if (ret == -ECANCELED) /* it may have been done already */
-		lvm_drop(p, s->name, NULL, NULL);
-	if (ret)
-		return ret;
-	if (creating) {
+		ret = make(p, s->name, &l, creating, creating ? j : NULL, e); /* what has no mark is not cut short */
+	if (!ret && creating)
 		ret = fill(p, s->name, j, e);
-		if (!ret)
-			ret = lvm_tag_change(p, s->name, NULL, creating, e);
-		if (ret) {
-			lvm_drop(p, s->name, NULL, NULL);
-			return ret;
-		}
+	if (!ret && creating)
+		ret = lvm_tag_change(p, s->name, NULL, creating, e);
+	if (ret) {
+		drop_own(p, s->name, creating);
+		return ret;
 	}
 	s->zeroed = (uint32_t)l.zeroed;
 	return 0;
@@ -339,8 +347,8 @@ int lvm_resize_lv(const struct lvm_pool *p, const struct lvm_lv *lv, int fd, uin
 		ret = lvm_discard(fd, end, now, j, e);
 	size = g_strdup_printf("%llub", (unsigned long long)end);
 	if (!ret)
-		ret = end > now ? lvm_run(p, j, NULL, NULL, e, "lvextend", "-L", size, full, NULL) :
-				  lvm_run(p, j, NULL, NULL, e, "lvreduce", "-f", "-L", size, full, NULL);
+		ret = end > now ? lvm_run(p, NULL, NULL, NULL, e, "lvextend", "-L", size, full, NULL) :
+				  lvm_run(p, NULL, NULL, NULL, e, "lvreduce", "-f", "-L", size, full, NULL);
 	/* What the new blocks had is nobody's business. */
 	if (!ret && end > now && (!lvm_is_thin(lv) || prealloc))
 		ret = lvm_zero(fd, now, end, j, e);

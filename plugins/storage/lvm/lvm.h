@@ -18,11 +18,17 @@ extern const struct vh_log_ops *lvm_log; /* NULL: likewise */
 
 enum lvm_wipe { LVM_WIPE_NONE, LVM_WIPE_DISCARD, LVM_WIPE_ZERO };
 
+struct lvm_vg {
+	char name[128], uuid[64];
+	uint64_t size, free, extent, missing;
+	int exported, ro;
+};
 struct lvm_lv;
-/* The volume that was looked at last: a command asks several times for one. What changes something forgets it. */
+/* What was looked at last: a command asks several times for the same. What changes something forgets it. */
 struct lvm_recent {
 	struct lvm_lv *lv;
-	uint64_t at; /* ns */
+	struct lvm_vg vg;
+	uint64_t at, vg_at; /* ns; 0: nothing */
 };
 #define LVM_RECENT_NS UINT64_C(2000000000)
 struct lvm_pool {
@@ -61,11 +67,6 @@ int lvm_cancelled(struct vh_job *j);
 void lvm_progress(struct vh_job *j, uint64_t done, uint64_t total);
 
 /* view.c: the volume group and its volumes as they are now. */
-struct lvm_vg {
-	char name[128], uuid[64];
-	uint64_t size, free, extent, missing;
-	int exported, ro;
-};
 struct lvm_lv {
 	char *name, *uuid, *layout, *role, *tags, *thin, *origin, *health, *when_full;
 	uint64_t bytes;

@@ -148,6 +148,7 @@ int lvm_open(const struct vh_opts *opts, struct vh_object *o, void **pool, struc
 	struct lvm_vg vg;
 	int ret = from_options(opts, p, e);
 
+	p->recent = g_new0(struct lvm_recent, 1);
 	if (!ret)
 		ret = lvm_vg_get(p, &vg, e);
 	if (!ret && vg.exported) {
@@ -159,7 +160,6 @@ int lvm_open(const struct vh_opts *opts, struct vh_object *o, void **pool, struc
 		return ret;
 	}
 	g_strlcpy(p->vg_uuid, vg.uuid, sizeof(p->vg_uuid));
-	p->recent = g_new0(struct lvm_recent, 1);
 	p->later = g_ptr_array_new_with_free_func((GDestroyNotify)lvm_lv_free);
 	*pool = p;
 	return 0;

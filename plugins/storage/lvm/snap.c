@@ -138,7 +138,7 @@ int lvm_snapshot_remove(void *pool, const char *name, const char *snap, struct v
 
 	if (ret)
 		return ret == -ENOENT ? 0 : ret;
-	ret = lvm_drop(p, s->name, j, e);
+	ret = lvm_drop(p, s->name, NULL, e);
 	lvm_lv_free(s);
 	return ret;
 }
@@ -258,7 +258,7 @@ int lvm_clone(void *pool, const char *src, const char *snap, const char *dst, ui
 	if (!s)
 		ret = lvm_lease_why(p, lv, VH_ATTACH_RO, "cloning", &l, e);
 	if (!ret)
-		ret = lvm_runv(p, j, NULL, NULL, e, (const char *const *)args->pdata);
+		ret = lvm_runv(p, NULL, NULL, NULL, e, (const char *const *)args->pdata); /* at once: not to be cut short */
 	if (!s && l.fd >= 0)
 		lvm_unlease(p, lv, &l);
 out:

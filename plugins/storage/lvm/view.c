@@ -13,12 +13,23 @@ static void copy(char *out, size_t cap, const char *s)
 	g_strlcpy(out, s, cap);
 }
 
+static int is_recent(uint64_t at)
+{
+	return at && (uint64_t)g_get_monotonic_time() * 1000 - at < LVM_RECENT_NS;
+}
+
 int lvm_vg_get(const struct lvm_pool *p, struct lvm_vg *out, struct vh_err *e)
 {
 	g_autofree char *select = g_strdup_printf("vg_name=\"%s\"", p->vg);
 	struct lvm_answer a;
 	JsonObject *r;
-	int ret = lvm_run(p, NULL, "vg", &a, e, "vgs", "-o",
+	int ret;
+
+	if (p->recent && is_recent(p->recent->vg_at)) {
+		*out = p->recent->vg;
+		return 0;
+	}
+	ret = lvm_run(p, NULL, "vg", &a, e, "vgs", "-o",
 			  "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_exported,vg_permissions", "-S", select, NULL);
 
 	memset(out, 0, sizeof(*out));
@@ -49,6 +60,10 @@ int lvm_vg_get(const struct lvm_pool *p, struct lvm_vg *out, struct vh_err *e)
 	if (!ret && (strcmp(out->name, p->vg) || !out->uuid[0] || !out->extent))
 		ret = lvm_fail(e, -EPROTO, "lvm's answer about the volume group %s makes no sense", p->vg);
 	lvm_answer_clear(&a);
+	if (!ret && p->recent) {
+		p->recent->vg = *out;
+		p->recent->vg_at = (uint64_t)g_get_monotonic_time() * 1000;
+	}
 	return ret;
 }
 
@@ -86,8 +101,10 @@ struct lvm_lv *lvm_lv_copy(const struct lvm_lv *lv)
 
 void lvm_forget(const struct lvm_pool *p)
 {
-	if (p->recent)
-		g_clear_pointer(&p->recent->lv, lvm_lv_free);
+	if (!p->recent)
+		return;
+	g_clear_pointer(&p->recent->lv, lvm_lv_free);
+	p->recent->vg_at = 0;
 }
 
 static int lv_from(JsonObject *r, struct lvm_lv **out, struct vh_err *e)
@@ -153,7 +170,7 @@ int lvm_lv_get(const struct lvm_pool *p, const char *name, int live, struct lvm_
 	if (ret)
 		return ret;
 	if (live == LVM_RECENT && p->recent && p->recent->lv && !strcmp(p->recent->lv->name, name) &&
-	    (uint64_t)g_get_monotonic_time() * 1000 - p->recent->at < LVM_RECENT_NS) {
+	    is_recent(p->recent->at)) {
 		*out = lvm_lv_copy(p->recent->lv);
 		return 0;
 	}
@@ -165,7 +182,7 @@ int lvm_lv_get(const struct lvm_pool *p, const char *name, int live, struct lvm_
 		*out = g_ptr_array_steal_index(list, 0);
 	g_ptr_array_unref(list);
 	if (*out && live && p->recent) {
-		lvm_forget(p);
+		g_clear_pointer(&p->recent->lv, lvm_lv_free);
 		p->recent->lv = lvm_lv_copy(*out);
 		p->recent->at = (uint64_t)g_get_monotonic_time() * 1000;
 	}
