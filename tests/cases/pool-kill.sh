@@ -71,5 +71,5 @@ for p in d s; do
 	every $p "delete" "vh vol create $p/v --size 4M >/dev/null" "! vh vol info $p/v 2>/dev/null" vol delete $p/v
 	clean $p
 done
-check "$total kills" test "$total" -ge 20
+check "$total kills" test "$total" -ge $((90 / step))
 finish
