@@ -58,6 +58,15 @@ head -c 1M /dev/zero >"$tmp/z"
 status 0 "upload something smaller" vhost vol upload san/lun1 "$tmp/z"
 check "the rest becomes zeros" cmp "$tmp/tgt/1-1.img" <(head -c 64M /dev/zero)
 
+# A guest's disk.
+if [ -w /dev/kvm ] && [ -e "$BUILDDIR/tests/guest/guest-blk" ]; then
+	status 0 "a guest reads, writes, zeroes and discards on a LUN" timeout 100 "$VHOST" run --kernel "$BUILDDIR/tests/guest/guest-blk" --memory 128M \
+		--disk san/lun1
+	like "which has its serial number" "$out" "*id 'beaf11'*blk: ok*"
+else
+	skip "a guest's disk" "no usable /dev/kvm"
+fi
+
 # Which targets there are.
 tgt target 2 $iqn:secret
 tgt lun 2 1 16M
