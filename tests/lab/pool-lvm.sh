@@ -201,9 +201,11 @@ step "missing devices"
 # ---- a missing device ----
 status 0 "a volume on the second device" vhost vol create lv/gone --size 8M --zero off
 lvm lvcreate -qq -an -Zn -Wn -n far -L 16M $vg "$other" >/dev/null 2>&1
-losetup -d "$other"
+sed -i 's/ "a|^[^|]*|", "r|/ "r|/' "$LVM_SYSTEM_DIR/lvm.conf" # lvm sees the second device no more
+rm -f "$tmp/down"
 status 1 "a volume on a device that is missing is refused" timeout 60 "$VHOST" vol download lv/far "$tmp/down"
 like "saying so" "$err" "*a device that it lies on is missing*"
+rm -f "$tmp/down"
 check "the others work" vhost --quiet vol download lv/k "$tmp/down"
 status 0 "info" vhost pool info lv
 like "tells" "$out" "*degraded (1 of the group's devices is missing)*"
