@@ -9,12 +9,13 @@
 
 /*
  * A copy of the text without commas before closing brackets: lvm 2.03 leaves one there when its selection drops the last row. NULL:
- * it is nested deeper than any answer, which json-glib's parser, that calls itself for each bracket, is not given.
+ * it is nested deeper than any answer, which json-glib's parser, that calls itself for each bracket, is not given; nor
+ * is a second value, which makes it lose the first (1.6).
  */
 static char *tidy(const char *text, size_t len, size_t *out_len)
 {
 	char *out = g_malloc(len + 1);
-	int depth = 0, quoted = 0;
+	int depth = 0, quoted = 0, ended = 0;
 	size_t n = 0, comma = SIZE_MAX; /* where the last comma is that only space has followed */
 
 	for (size_t i = 0; i < len; i++) {
@@ -28,18 +29,19 @@ static char *tidy(const char *text, size_t len, size_t *out_len)
 				quoted = 0;
 			continue;
 		}
+		if (strchr(" \t\r\n", c))
+			continue;
 		if ((c == ']' || c == '}') && comma != SIZE_MAX)
 			out[comma] = ' ';
-		if (!strchr(" \t\r\n", c))
-			comma = c == ',' ? n - 1 : SIZE_MAX;
-		if (c == '"') {
-			quoted = 1;
-		} else if ((c == '{' || c == '[') && ++depth > DEPTH_MAX) {
+		comma = c == ',' ? n - 1 : SIZE_MAX;
+		if (ended || ((c == '{' || c == '[') && ++depth > DEPTH_MAX)) {
 			g_free(out);
 			return NULL;
-		} else if (c == '}' || c == ']') {
-			depth--;
 		}
+		if (c == '"')
+			quoted = 1;
+		else if (c == '}' || c == ']')
+			ended = --depth <= 0;
 	}
 	out[n] = 0;
 	*out_len = n;

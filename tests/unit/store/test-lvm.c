@@ -120,7 +120,8 @@ static void test_hostile(void)
 {
 	static const char *const refused[] = {
 		"", "garbage", "[]", "17", "\"x\"", "null", "{", "{\"report\":", "{\"report\":[{\"lv\":[1]}]}", "{\"report\":[{\"lv\":[null]}]}",
-		"{\"report\":[{\"lv\":[[]]}]}", "{}", "{\"report\":{}}", "{\"report\":null}", "{\"report\":\"x\"}", "{\"log\":[]}"};
+		"{\"report\":[{\"lv\":[[]]}]}", "{}", "{\"report\":{}}", "{\"report\":null}", "{\"report\":\"x\"}", "{\"log\":[]}",
+		"{\"report\":[]}{\"report\":[]}", "{\"report\":[]} x"};
 	static const char *const empty[] = {"{\"report\":[]}", "{\"report\":[1,null,\"x\",[]]}", "{\"report\":[{}]}", "{\"report\":[{\"lv\":{}}]}",
 					    "{\"report\":[{\"lv\":7}]}", "{\"report\":[{\"vg\":[{}]}]}", "{\"report\":[],\"log\":7}",
 					    "{\"report\":[],\"log\":[7,[],null,{\"log_type\":9,\"log_message\":[]}]}"};
