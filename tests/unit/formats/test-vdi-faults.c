@@ -137,7 +137,7 @@ static void failing_resize(const char *options, uint64_t from, uint64_t to)
 			g_assert_cmpint(fmt_pwrite(i, model + at, 4096, at, NULL), ==, 0);
 		}
 		g_assert_cmpint(fmt_flush(i, NULL), ==, 0);
-		fake_vol_fail(v, 20000u << k % 4, -EIO);
+		fake_vol_fail(v, 60000u << k % 4, -EIO);
 		r = fmt_resize(i, to, NULL);
 		fake_vol_fail(v, 0, 0);
 		failed += r < 0;
@@ -164,7 +164,8 @@ static void failing_resize(const char *options, uint64_t from, uint64_t to)
 		fmt_close(i);
 		blk_vol_put(v);
 	}
-	g_assert_cmpuint(failed, >, 5);
+	g_test_message("%u failed", failed);
+	g_assert_cmpuint(failed, >, 5); /* three times as many are to be expected */
 	g_free(model);
 	g_free(now);
 }
