@@ -281,6 +281,7 @@ static inline void blk_modify_end(struct blk_vq *q, struct blk_range *r)
 /* fd.c: one operation on the volume's fd, blocking; as blk_unit results. */
 int64_t blk_fd_rw(struct blk_vol *v, int op, int flags, const struct iovec *iov, unsigned niov, uint64_t off);
 int blk_fd_op(struct blk_vol *v, int op, int flags, uint64_t off, uint64_t len);
+int blk_fd_write_zeros(struct blk_vol *v, uint64_t off, uint64_t end); /* sync.c: any bytes, written out */
 int blk_fd_direct_ok(struct blk_vol *v);
 
 /* engine-threads.c */

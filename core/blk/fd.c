@@ -53,19 +53,6 @@ static int fd_discard(struct blk_vol *v, uint64_t off, uint64_t len)
 	return 0; /* advisory */
 }
 
-static int write_zeros(struct blk_vol *v, uint64_t off, uint64_t end)
-{
-	while (off < end) {
-		struct iovec iov = {(void *)(uintptr_t)blk_zeros(), end - off < BLK_BOUNCE ? end - off : BLK_BOUNCE};
-		int64_t n = blk_fd_rw(v, VH_WRITE, 0, &iov, 1, off);
-
-		if (n <= 0)
-			return n ? (int)n : -ENOSPC;
-		off += (uint64_t)n;
-	}
-	return 0;
-}
-
 static int block_zero_range(struct blk_vol *v, uint64_t off, uint64_t end)
 {
 	uint64_t range[2] = {v->fd_base + off, end - off};
@@ -100,10 +87,10 @@ static int block_zero(struct blk_vol *v, uint64_t off, uint64_t len, int flags)
 	int r;
 
 	if (first >= last)
-		return write_zeros(v, off, end);
-	r = write_zeros(v, off, first);
+		return blk_fd_write_zeros(v, off, end);
+	r = blk_fd_write_zeros(v, off, first);
 	if (!r)
-		r = write_zeros(v, last, end);
+		r = blk_fd_write_zeros(v, last, end);
 	if (r)
 		return r;
 	if (flags & VH_REQ_MAY_UNMAP) {

@@ -303,7 +303,7 @@ static int fd_move(struct blk_vol *v, int op, uint8_t *buf, uint64_t len, uint64
 	return n < 0 ? (int)n : 0;
 }
 
-static int fd_write_zeros(struct blk_vol *v, uint64_t off, uint64_t end)
+int blk_fd_write_zeros(struct blk_vol *v, uint64_t off, uint64_t end)
 {
 	int r = 0;
 
@@ -320,17 +320,17 @@ static int fd_zero_range(struct blk_vol *v, uint64_t len, uint64_t off)
 	int r = -EOPNOTSUPP;
 
 	if (first >= last)
-		return fd_write_zeros(v, off, end);
+		return blk_fd_write_zeros(v, off, end);
 	if (v->caps & VH_VOL_ZERO && !atomic_load(&v->no_zero))
 		/* A file keeps the blocks that it has; a thin volume would take some for zeros. */
 		r = blk_fd_op(v, VH_ZERO, v->caps & VH_VOL_FD_BLOCK ? VH_REQ_MAY_UNMAP : 0, first, last - first);
 	if (r == -EOPNOTSUPP) {
 		atomic_store(&v->no_zero, 1);
-		r = fd_write_zeros(v, first, last);
+		r = blk_fd_write_zeros(v, first, last);
 	}
 	if (!r)
-		r = fd_write_zeros(v, off, first);
-	return r ? r : fd_write_zeros(v, last, end);
+		r = blk_fd_write_zeros(v, off, first);
+	return r ? r : blk_fd_write_zeros(v, last, end);
 }
 
 static int fd_io(struct blk_vol *v, uint16_t op, void *buf, uint64_t len, uint64_t off)
