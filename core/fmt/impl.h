@@ -283,6 +283,7 @@ struct fio {
 	};
 };
 #define fio_of(io) ((struct fio *)(io)->priv)
+#define io_of(fio) ((struct fmt_io *)((char *)(fio) - offsetof(struct fmt_io, priv)))
 _Static_assert(sizeof(struct fio) <= sizeof(((struct fmt_io *)0)->priv), "fmt_io.priv is too small");
 
 struct io_list {
@@ -433,6 +434,19 @@ static inline struct fmt_io *io_list_take(struct io_list *l)
 			l->tail = &l->head;
 	}
 	return io;
+}
+
+/* Of a request that is one blk_io in its fmt_io: the common case costs no branch too many. */
+static inline void fio_ended(struct fio *f, int result)
+{
+	struct fmt_io *io = io_of(f);
+
+	if (result == 0 && !f->q->idle_wanted) {
+		f->q->inflight--;
+		io->done(io, 0);
+		return;
+	}
+	io_end(f->q, io, result);
 }
 
 /* mapped.c: what is wholly known, without a request. 0: the machine's */

@@ -10,17 +10,10 @@
 static void mapped_done(struct blk_io *bio, int result)
 {
 	struct fio *f = container_of(bio, struct fio, bio);
-	struct fmt_io *io = (struct fmt_io *)((char *)f - offsetof(struct fmt_io, priv));
-	struct fmt_queue *q = f->q;
 
 	fvq_ended(f->vq);
-	shared_leave(q, &f->lk);
-	if (result == 0 && !q->idle_wanted) { /* the common case */
-		q->inflight--;
-		io->done(io, 0);
-		return;
-	}
-	io_end(q, io, result);
+	shared_leave(f->q, &f->lk);
+	fio_ended(f, result);
 }
 
 int mapped_begin(struct fmt_queue *q, struct fmt_io *io)

@@ -110,15 +110,7 @@ void io_end(struct fmt_queue *q, struct fmt_io *io, int result)
 
 static void flat_done(struct blk_io *bio, int result)
 {
-	struct fio *f = container_of(bio, struct fio, bio);
-	struct fmt_io *io = (struct fmt_io *)((char *)f - offsetof(struct fmt_io, priv));
-
-	if (result == 0 && !f->q->idle_wanted) { /* the common case, without a branch too many */
-		f->q->inflight--;
-		io->done(io, 0);
-		return;
-	}
-	io_end(f->q, io, result);
+	fio_ended(container_of(bio, struct fio, bio), result);
 }
 
 static void flat_begin(struct fmt_queue *q, struct fmt_io *io)
