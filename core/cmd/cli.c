@@ -147,14 +147,8 @@ static int take_global(struct line *l, const struct vh_opt *o, const char *value
 		{ "version", offsetof(struct line, version) },
 	};
 
-	if (!strcmp(o->name, "plugin")) {
-		ERR_AUTO(own); /* it names the file as the object, which later errors are not about */
-		int ret = plug_add_file(value, &own);
-
-		if (ret)
-			err_move(e, &own);
-		return ret;
-	}
+	if (!strcmp(o->name, "plugin"))
+		return plug_add_file(value, e);
 	for (unsigned i = 0; i < G_N_ELEMENTS(flags); i++)
 		if (!strcmp(o->name, flags[i].name) && parse_bool(value, (int *)(void *)((char *)l + flags[i].at), e)) {
 			err_context(e, "option --%s", o->name);

@@ -98,7 +98,6 @@ int plug_file_open(const char *path, struct plug_file *out, struct vh_err *e)
 		err_object(e, "plugin %s", path);
 		return refuse(e, err_set(e, r, "cannot be opened: %s", g_strerror(-r)));
 	}
-	err_object(e, "plugin %s", f.path);
 	r = open_checked(f.path, &f, e);
 	if (r < 0)
 		goto fail;
@@ -118,6 +117,7 @@ int plug_file_open(const char *path, struct plug_file *out, struct vh_err *e)
 	*out = f;
 	return 0;
 fail:
+	err_object(e, "plugin %s", f.path);
 	plug_file_close(&f);
 	return refuse(e, r);
 }
