@@ -5,7 +5,7 @@
 #include "store/store-i.h"
 
 /* Every error about a volume names it. */
-static int about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
+int vol_about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
 {
 	if (ret < 0)
 		err_object(e, "volume %s/%s", p->label, volume);
@@ -26,7 +26,7 @@ int store_lease(struct store_pool *p, const char *volume, uint32_t mode, const c
 	if (leases_itself(p) || mode == VH_ATTACH_PEEK)
 		return 0;
 	ret = store_vol_stat(p, volume, &st, e);
-	return ret ? ret : about(p, volume, lease_take(st.identity, mode, who, out, e), e);
+	return ret ? ret : vol_about(p, volume, lease_take(st.identity, mode, who, out, e), e);
 }
 
 /* The lease of a volume that is yet to be attached. One that is not there may be made by attaching it. */
@@ -89,20 +89,20 @@ int store_attach(struct store_pool *p, const struct store_attach *a, struct blk_
 	c.read_only |= a->mode == VH_ATTACH_RO || a->mode == VH_ATTACH_PEEK;
 	ret = lease_before(p, a, identity, &lease, e);
 	if (ret)
-		return about(p, a->name, ret, e);
+		return vol_about(p, a->name, ret, e);
 	va.object = blk_object_new();
 	ret = p->ops->attach(p->pool, &va, &vol, &theirs, e);
 	if (ret) {
 		blk_object_free(va.object);
 		lease_drop(lease);
-		return about(p, a->name, ret, e);
+		return vol_about(p, a->name, ret, e);
 	}
 	ops = plug_volume_ops(theirs);
 	if (!ops) {
 		/* Without a close the volume cannot even be given back, nor its lease. */
 		blk_object_free(va.object);
 		err_status(e, EXIT_REFUSED);
-		return about(p, a->name, err_set(e, -ELIBBAD, "the plugin's volume has no info or no close"), e);
+		return vol_about(p, a->name, err_set(e, -ELIBBAD, "the plugin's volume has no info or no close"), e);
 	}
 	ret = lease_after(p, a, identity, &lease, e);
 	if (!ret)
@@ -111,7 +111,7 @@ int store_attach(struct store_pool *p, const struct store_attach *a, struct blk_
 		ops->close(vol);
 		blk_object_free(va.object);
 		lease_drop(lease);
-		return about(p, a->name, ret, e);
+		return vol_about(p, a->name, ret, e);
 	}
 	if (lease)
 		blk_vol_on_close(*out, lease_close, lease);
@@ -125,7 +125,7 @@ int vol_meta_read(struct store_pool *p, const char *volume, const char *key, cha
 				       hostmeta_get(p, volume, key, buf, cap, e);
 
 	buf[n < 0 ? 0 : MIN((uint64_t)n, cap - 1)] = 0;
-	return n == -ENODATA ? 0 : about(p, volume, n < 0 ? (int)n : 0, e);
+	return n == -ENODATA ? 0 : vol_about(p, volume, n < 0 ? (int)n : 0, e);
 }
 
 int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char value[32], struct vh_err *e)
@@ -135,7 +135,7 @@ int vol_meta_get(struct store_pool *p, const char *volume, const char *key, char
 
 int vol_meta_set(struct store_pool *p, const char *volume, const char *key, const char *value, struct vh_err *e)
 {
-	return about(p, volume, p->ops->meta_set ? p->ops->meta_set(p->pool, volume, key, value, e) :
+	return vol_about(p, volume, p->ops->meta_set ? p->ops->meta_set(p->pool, volume, key, value, e) :
 						   hostmeta_set(p, volume, key, value, e), e);
 }
 
@@ -147,7 +147,7 @@ int store_format_get(struct store_pool *p, const char *volume, char format[32], 
 int store_format_set(struct store_pool *p, const char *volume, const char *format, struct vh_err *e)
 {
 	if (!format || !*format || strlen(format) >= 32)
-		return about(p, volume, err_usage(e, "'%s' is no name of a format", format ? format : ""), e);
+		return vol_about(p, volume, err_usage(e, "'%s' is no name of a format", format ? format : ""), e);
 	return vol_meta_set(p, volume, "format", format, e);
 }
 
@@ -164,16 +164,16 @@ int store_format_pick(struct store_pool *p, const char *volume, const char *give
 		else
 			err_remedy(e, "add format=raw, or what it is");
 		err_status(e, EXIT_USAGE);
-		return about(p, volume, err_set(e, -EINVAL, "its format is not recorded, and is never guessed: format= must "
+		return vol_about(p, volume, err_set(e, -EINVAL, "its format is not recorded, and is never guessed: format= must "
 							    "be given"), e);
 	}
 	if (format[0] && given && strcmp(format, given)) {
 		err_remedy(e, "leave the format away, or correct the record: vhost vol set POOL/VOLUME --format %s", given);
 		err_status(e, EXIT_USAGE);
-		return about(p, volume, err_set(e, -EINVAL, "it is recorded as %s, not %s", format, given), e);
+		return vol_about(p, volume, err_set(e, -EINVAL, "it is recorded as %s, not %s", format, given), e);
 	}
 	if (given && g_strlcpy(format, given, 32) >= 32)
-		return about(p, volume, err_usage(e, "'%s' is no name of a format", given), e);
+		return vol_about(p, volume, err_usage(e, "'%s' is no name of a format", given), e);
 	return 0;
 }
 
@@ -189,6 +189,6 @@ int store_vol_stat(struct store_pool *p, const char *volume, struct vh_vol_stat 
 		ret = err_set(e, -EPROTO, "its plugin does not say which volume it is");
 	if (!ret && !leases_itself(p) && lease_look(st->identity, NULL))
 		st->flags |= VH_STAT_IN_USE;
-	return about(p, volume, ret, e);
+	return vol_about(p, volume, ret, e);
 }
 

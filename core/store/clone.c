@@ -9,13 +9,6 @@
 
 #define UPLOAD "upload"
 
-static int about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
-{
-	if (ret < 0)
-		err_object(e, "volume %s/%s", p->label, volume);
-	return ret;
-}
-
 #define COPY_OF "copy of "
 
 /* What is made anew when it is found again: an unfinished copy or upload. */
@@ -87,7 +80,7 @@ static int clone_by_copy(struct store_pool *from, const char *src, struct store_
 		ret = store_vol_done(to, dst, format, e);
 	if (ret && made)
 		store_vol_remove(to, dst, NULL, NULL); /* cancelled or failed: nothing stays */
-	return about(to, dst, ret, e);
+	return vol_about(to, dst, ret, e);
 }
 
 int store_vol_done(struct store_pool *p, const char *volume, const char *format, struct vh_err *e)
@@ -143,7 +136,7 @@ static int clone_by_pool(struct store_pool *p, const char *src, const char *snap
 		return ret;
 	ret = p->ops->clone(p->pool, src, snap, dst, how, j, e);
 	lease_drop(l);
-	return ret ? about(p, ret == -EEXIST ? dst : src, ret, e) : clone_values(p, src, dst, e);
+	return ret ? vol_about(p, ret == -EEXIST ? dst : src, ret, e) : clone_values(p, src, dst, e);
 }
 
 int store_vol_clone(struct store_pool *from, const char *src, const char *snap, struct store_pool *to, const char *dst, uint32_t how,
@@ -155,15 +148,15 @@ int store_vol_clone(struct store_pool *from, const char *src, const char *snap, 
 	if (!ret && snap)
 		ret = name_check("snapshot", snap, e);
 	if (ret)
-		return about(to, dst, ret, e);
+		return vol_about(to, dst, ret, e);
 	ret = store_one_file(from, src, e);
 	if (ret)
-		return about(from, src, ret, e);
+		return vol_about(from, src, ret, e);
 	if (special && (from != to || !from->ops->clone || !(from->ops->caps & need))) {
 		err_remedy(e, from != to ? "clone within the pool, then convert that one" :
 			      how == VH_CLONE_COW ? "make a full clone, or an image with a backing image: vhost vol create --backing" :
 						    "clone the volume itself");
-		return about(from, src, err_set(e, -EOPNOTSUPP, from != to ? "snapshots and copy-on-write clones stay in their pool" :
+		return vol_about(from, src, err_set(e, -EOPNOTSUPP, from != to ? "snapshots and copy-on-write clones stay in their pool" :
 						"this type of pool makes no such clones"), e);
 	}
 	if (from == to && from->ops->clone) {

@@ -63,5 +63,7 @@ int measure_used(struct fmt_image *i, uint64_t unit, uint64_t *used, struct vh_e
  * end, and in *zero what it is. */
 int zero_all(const void *p, uint64_t n);
 uint64_t zero_run(const uint8_t *p, uint64_t n, uint64_t grain, int *zero);
+/* Whether all of a volume reads as zeros; what is known to be a hole is not read. 1; 0: not in the MiB at *at; or an error. */
+int zero_volume(struct blk_vol *v, struct vh_job *j, uint64_t *at, struct vh_err *e);
 
 #endif

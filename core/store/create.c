@@ -9,14 +9,6 @@
 #include "store/store-i.h"
 #include "util/paths.h"
 
-
-static int about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
-{
-	if (ret < 0)
-		err_object(e, "volume %s/%s", p->label, volume);
-	return ret;
-}
-
 int rw_volume(struct store_pool *p, const char *name, const char *why, struct blk_vol **out, struct vh_err *e)
 {
 	g_autofree char *holder = g_strdup_printf("pid %d vhost vol %s", (int)getpid(), why);
@@ -129,34 +121,25 @@ static int further_files(const struct vh_format_ops *ops, const struct vh_create
 	return n < 0 ? err_set(e, n, "format %s", ops->name) : n;
 }
 
-/* Whether it reads as zeros: then there is nothing in it that could be lost. */
+/* Whether it reads as zeros (1, 0): then there is nothing in it that could be lost. */
 static int reads_zeros(struct store_pool *p, const char *name, struct vh_job *j, struct vh_err *e)
 {
-	g_autofree char *holder = g_strdup_printf("pid %d vhost vol create", (int)getpid()), *buf = g_malloc(1 << 20);
+	g_autofree char *holder = g_strdup_printf("pid %d vhost vol create", (int)getpid());
 	struct store_attach a = {.name = name, .holder = holder, .mode = VH_ATTACH_RO, .flags = VH_ATTACH_BUFFERED};
-	uint64_t bytes, from, to, n;
 	struct blk_vol *v;
+	uint64_t at;
 	int ret = store_attach(p, &a, &v, e);
 
 	if (ret)
 		return ret;
-	bytes = blk_vol_bytes(v);
-	for (uint64_t off = 0; off < bytes && !ret; off = to) {
-		blk_next_data(v, off, bytes, &from, &to);
-		for (; from < to && !ret; from += n) {
-			n = MIN(to - from, 1u << 20);
-			ret = job_cancelled(j) ? err_set(e, -ECANCELED, "cancelled") : blk_read(v, buf, n, from, e);
-			if (!ret && !zero_all(buf, n))
-				ret = -EEXIST;
-		}
-	}
+	ret = zero_volume(v, j, &at, e);
 	blk_vol_put(v);
 	return ret;
 }
 
 /* A volume that was not there, or had nothing in it yet (a crash may have left it before it was marked). */
 int make_empty(struct store_pool *p, const char *name, uint64_t bytes, uint32_t prealloc, const struct kvs *options,
-		      struct vh_job *j, int *zeroed, struct vh_err *e)
+	       struct vh_job *j, int *zeroed, struct vh_err *e)
 {
 	struct vh_vol_stat st;
 	int there = !store_vol_stat(p, name, &st, NULL);
@@ -165,11 +148,11 @@ int make_empty(struct store_pool *p, const char *name, uint64_t bytes, uint32_t 
 	if (ret || !there || *zeroed)
 		return ret;
 	ret = reads_zeros(p, name, j, e);
-	*zeroed = !ret;
-	if (ret != -EEXIST)
-		return ret;
+	*zeroed = ret == 1;
+	if (ret)
+		return MIN(ret, 0);
 	err_remedy(e, "choose another name, or delete it first");
-	return about(p, name, err_set(e, -EEXIST, "it exists already, and not by this program's making"), e);
+	return vol_about(p, name, err_set(e, -EEXIST, "it exists already, and not by this program's making"), e);
 }
 
 static int make_part(struct store_pool *p, const char *image, const struct vh_create_ref *ref, uint32_t prealloc,
@@ -332,7 +315,7 @@ int store_vol_finish(struct store_pool *p, const char *volume, const char *forma
 	g_autofree struct vh_create_ref *parts = NULL;
 	int n = unfinished_parts(p, volume, format, &parts, e), ret = n < 0 ? n : store_format_set(p, volume, format, e);
 
-	return about(p, volume, ret ? ret : finish(p, volume, parts, n, e), e);
+	return vol_about(p, volume, ret ? ret : finish(p, volume, parts, n, e), e);
 }
 
 void store_vol_abandon(struct store_pool *p, const char *volume, const char *format)
@@ -364,7 +347,7 @@ static int look(struct store_pool *p, const struct store_create *c, struct vh_jo
 		return store_vol_remove(p, c->name, j, e); /* refused while somebody is still at it */
 	if (recorded[0] && strcmp(recorded, c->format)) {
 		err_remedy(e, "choose another name, or delete it first");
-		return about(p, c->name, err_set(e, -EEXIST, "it exists already, with format %s", recorded), e);
+		return vol_about(p, c->name, err_set(e, -EEXIST, "it exists already, with format %s", recorded), e);
 	}
 	return recorded[0] != 0;
 }
@@ -440,7 +423,7 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 		ret = plug_format(c->format, &ops, e);
 
 	if (ret)
-		return about(p, c->name, ret, e);
+		return vol_about(p, c->name, ret, e);
 	pool_options.v = g_new0(struct kv, given->n + 1);
 	for (unsigned i = 0; i < given->n; i++)
 		if (!given->v[i].key || strncmp(given->v[i].key, "format.", 7))
@@ -488,5 +471,5 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	optset_free(set);
 	g_free(pool_options.v);
 	g_free(format_options.v);
-	return ret == -EALREADY ? ret : about(p, c->name, ret, e);
+	return ret == -EALREADY ? ret : vol_about(p, c->name, ret, e);
 }

@@ -28,6 +28,8 @@ void hostmeta_drop(const struct store_pool *p, const char *group);
 /* Of a volume that is not there: what a deletion that was cut short did not come to forget. */
 void hostmeta_sweep(const struct store_pool *p, const char *volume);
 
+/* attach.c: an error's object is the volume; returns ret. */
+int vol_about(struct store_pool *p, const char *volume, int ret, struct vh_err *e);
 /* attach.c: the host's lease, for pools whose plugin has none (else *out is NULL), around a call of the plugin. */
 int store_lease(struct store_pool *p, const char *volume, uint32_t mode, const char *who, struct lease **out, struct vh_err *e);
 

@@ -6,16 +6,9 @@
 #include "store/store-i.h"
 #include "util/paths.h"
 
-static int about(struct store_pool *p, const char *volume, int ret, struct vh_err *e)
-{
-	if (ret < 0)
-		err_object(e, "volume %s/%s", p->label, volume);
-	return ret;
-}
-
 static int cannot(struct store_pool *p, const char *volume, const char *what, struct vh_err *e)
 {
-	return about(p, volume, err_set(e, -EOPNOTSUPP, "pools of type %s cannot %s", p->type, what), e);
+	return vol_about(p, volume, err_set(e, -EOPNOTSUPP, "pools of type %s cannot %s", p->type, what), e);
 }
 
 static int lease(struct store_pool *p, const char *volume, uint32_t mode, const char *what, struct lease **out, struct vh_err *e)
@@ -50,7 +43,7 @@ int store_vol_remove(struct store_pool *p, const char *volume, struct vh_job *j,
 	else
 		hostmeta_deleting(p, group, 0, NULL);
 	lease_drop(l);
-	return about(p, volume, ret, e);
+	return vol_about(p, volume, ret, e);
 }
 
 int store_vol_resize(struct store_pool *p, const char *volume, uint64_t bytes, uint32_t prealloc, struct vh_job *j,
@@ -66,7 +59,7 @@ int store_vol_resize(struct store_pool *p, const char *volume, uint64_t bytes, u
 		return ret;
 	ret = p->ops->resize(p->pool, volume, bytes, prealloc, j, e);
 	lease_drop(l);
-	return about(p, volume, ret, e);
+	return vol_about(p, volume, ret, e);
 }
 
 int store_vol_flatten(struct store_pool *p, const char *volume, struct vh_job *j, struct vh_err *e)
@@ -81,7 +74,7 @@ int store_vol_flatten(struct store_pool *p, const char *volume, struct vh_job *j
 		return ret;
 	ret = p->ops->flatten(p->pool, volume, j, e);
 	lease_drop(l);
-	return about(p, volume, ret, e);
+	return vol_about(p, volume, ret, e);
 }
 
 static int snap_name(const char *snap, struct vh_err *e)
@@ -92,7 +85,7 @@ static int snap_name(const char *snap, struct vh_err *e)
 int store_snapshot_create(struct store_pool *p, const char *volume, const char *snap, int beside_writer, struct vh_err *e)
 {
 	struct lease *l = NULL;
-	int ret = about(p, volume, snap_name(snap, e), e);
+	int ret = vol_about(p, volume, snap_name(snap, e), e);
 
 	if (!ret && !p->ops->snapshot_create)
 		ret = cannot(p, volume, "take snapshots", e);
@@ -102,30 +95,30 @@ int store_snapshot_create(struct store_pool *p, const char *volume, const char *
 		return ret;
 	ret = p->ops->snapshot_create(p->pool, volume, snap, e);
 	lease_drop(l);
-	return about(p, volume, ret, e);
+	return vol_about(p, volume, ret, e);
 }
 
 int store_snapshot_list(struct store_pool *p, const char *volume, vh_list_fn *fn, void *ctx, struct vh_err *e)
 {
 	int ret = p->ops->snapshot_list ? p->ops->snapshot_list(p->pool, volume, fn, ctx, e) : 0;
 
-	return about(p, volume, MIN(ret, 0), e);
+	return vol_about(p, volume, MIN(ret, 0), e);
 }
 
 /* Whoever uses the volume does not see its snapshots; the pool refuses for one that is in use itself. */
 int store_snapshot_remove(struct store_pool *p, const char *volume, const char *snap, struct vh_job *j, struct vh_err *e)
 {
-	int ret = about(p, volume, snap_name(snap, e), e);
+	int ret = vol_about(p, volume, snap_name(snap, e), e);
 
 	if (!ret && !p->ops->snapshot_remove)
 		ret = cannot(p, volume, "delete snapshots", e);
-	return ret ? ret : about(p, volume, p->ops->snapshot_remove(p->pool, volume, snap, j, e), e);
+	return ret ? ret : vol_about(p, volume, p->ops->snapshot_remove(p->pool, volume, snap, j, e), e);
 }
 
 int store_snapshot_rollback(struct store_pool *p, const char *volume, const char *snap, struct vh_job *j, struct vh_err *e)
 {
 	struct lease *l = NULL;
-	int ret = about(p, volume, snap_name(snap, e), e);
+	int ret = vol_about(p, volume, snap_name(snap, e), e);
 
 	if (!ret && !p->ops->snapshot_rollback)
 		ret = cannot(p, volume, "go back to snapshots", e);
@@ -135,5 +128,5 @@ int store_snapshot_rollback(struct store_pool *p, const char *volume, const char
 		return ret;
 	ret = p->ops->snapshot_rollback(p->pool, volume, snap, j, e);
 	lease_drop(l);
-	return about(p, volume, ret, e);
+	return vol_about(p, volume, ret, e);
 }

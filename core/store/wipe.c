@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /* Making a volume's old contents unreadable, in place, under the lease of a sole user. */
-#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 #include "store/convert.h"
@@ -39,21 +38,12 @@ static int discard(struct blk_vol *v, uint64_t len, uint64_t off, struct vh_err 
 }
 
 /* It says zeros: it is asked. */
-static int look(struct blk_vol *v, char *buf, struct vh_job *j, struct vh_err *e)
+static int look(struct blk_vol *v, struct vh_job *j, struct vh_err *e)
 {
-	uint64_t bytes = blk_vol_bytes(v), from, to, n;
-	int ret = 0;
+	uint64_t at;
+	int ret = zero_volume(v, j, &at, e);
 
-	for (uint64_t off = 0; off < bytes && !ret; off = to) {
-		blk_next_data(v, off, bytes, &from, &to);
-		for (; from < to && !ret; from += n) {
-			n = MIN(to - from, BUF);
-			ret = job_cancelled(j) ? err_set(e, -ECANCELED, "cancelled") : blk_read(v, buf, n, from, e);
-			if (!ret && !zero_all(buf, n))
-				ret = err_set(e, -EIO, "it still has old data near byte %llu", (unsigned long long)from);
-		}
-	}
-	return ret;
+	return ret ? MIN(ret, 0) : err_set(e, -EIO, "it still has old data near byte %llu", (unsigned long long)at);
 }
 
 int store_vol_wipe(struct store_pool *p, const char *volume, enum store_wipe how, struct vh_job *j, struct vh_err *e)
@@ -78,16 +68,13 @@ int store_vol_wipe(struct store_pool *p, const char *volume, enum store_wipe how
 	}
 	if (!ret)
 		ret = blk_flush(v, e);
-	memset(buf, 0, BUF);
 	if (!ret && how != STORE_WIPE_RANDOM)
-		ret = look(v, buf, j, e);
+		ret = look(v, j, e);
 	blk_vol_put(v);
 	/* It is an empty raw disk now, whatever it was. */
 	if (!ret)
 		ret = vol_meta_set(p, volume, BACKING, NULL, e);
 	if (!ret)
 		ret = store_format_set(p, volume, "raw", e);
-	if (ret)
-		err_object(e, "volume %s/%s", p->label, volume);
-	return ret;
+	return vol_about(p, volume, ret, e);
 }

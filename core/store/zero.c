@@ -2,8 +2,11 @@
  * Copyright The vhost authors */
 /* Finding zeros, at the speed of memory: data ends it within a few bytes, zeros are or'ed together 256 bytes at a time in
  * vectors of the compiler's choice. */
+#include <glib.h>
 #include <string.h>
 #include "store/convert.h"
+
+#define PIECE (UINT64_C(1) << 20)
 
 typedef uint64_t vec4 __attribute__((vector_size(32), aligned(1), may_alias));
 
@@ -47,4 +50,26 @@ uint64_t zero_run(const uint8_t *p, uint64_t n, uint64_t grain, int *zero)
 		at += g;
 	}
 	return at;
+}
+
+int zero_volume(struct blk_vol *v, struct vh_job *j, uint64_t *at, struct vh_err *e)
+{
+	uint64_t bytes = blk_vol_bytes(v), from, to, n;
+	g_autofree char *buf = g_malloc(PIECE);
+	int ret;
+
+	for (uint64_t off = 0; off < bytes; off = to) {
+		blk_next_data(v, off, bytes, &from, &to);
+		for (; from < to; from += n) {
+			n = MIN(to - from, PIECE);
+			ret = job_cancelled(j) ? err_set(e, -ECANCELED, "cancelled") : blk_read(v, buf, n, from, e);
+			if (ret)
+				return ret;
+			if (!zero_all(buf, n)) {
+				*at = from;
+				return 0;
+			}
+		}
+	}
+	return 1;
 }
