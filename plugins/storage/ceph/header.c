@@ -8,21 +8,12 @@
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include "../common/name.h"
 #include "ceph.h"
 
 #define FLIGHT 128          /* operations in flight of a listing */
 #define IMAGES_MAX 4000000u /* more answers than this are not believed */
 #define VALUE_MAX 256       /* of our values, with the final NUL */
-
-static const char *printable(const char *name, char out[64])
-{
-	size_t n = 0;
-
-	for (; name[n] && n < 60; n++)
-		out[n] = (unsigned char)name[n] < 0x20 || name[n] == 0x7f ? '?' : name[n];
-	strcpy(out + n, name[n] ? "..." : "");
-	return out;
-}
 
 int ceph_name_ok(const char *name, struct vh_err *e)
 {
@@ -32,13 +23,13 @@ int ceph_name_ok(const char *name, struct vh_err *e)
 	if (!n)
 		return ceph_fail(e, -EINVAL, "a volume's name is missing");
 	if (n > CEPH_NAME_MAX)
-		return ceph_fail(e, -EINVAL, "the volume name \"%s\" is longer than %d bytes", printable(name, shown), CEPH_NAME_MAX);
+		return ceph_fail(e, -EINVAL, "the volume name \"%s\" is longer than %d bytes", name_printable(name, shown), CEPH_NAME_MAX);
 	for (const unsigned char *c = (const unsigned char *)name; *c; c++)
 		if (*c == '/' || *c == '@' || *c < 0x20 || *c == 0x7f)
 			return ceph_fail(e, -EINVAL, "\"%s\" is no volume name: it has a '/', a '@' or a control character",
-					 printable(name, shown));
+					 name_printable(name, shown));
 	if (name[0] == '.')
-		return ceph_fail(e, -EINVAL, "\"%s\" is no volume name: those do not begin with a dot", printable(name, shown));
+		return ceph_fail(e, -EINVAL, "\"%s\" is no volume name: those do not begin with a dot", name_printable(name, shown));
 	return 0;
 }
 
@@ -53,7 +44,7 @@ int ceph_name_new_ok(const char *name, struct vh_err *e)
 
 		if (n >= 63 || (!alnum && (!n || !strchr("._-", c))))
 			ret = ceph_fail(e, -EINVAL, "\"%s\" is no volume name: up to 63 letters, digits, '.', '_' and '-', the first a "
-					"letter or digit", printable(name, shown));
+					"letter or digit", name_printable(name, shown));
 	}
 	return ret;
 }

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include "../common/name.h"
 #include "dir.h"
 
 const struct vh_host *dir_host;
@@ -24,17 +25,6 @@ void dir_progress(struct vh_job *j, uint64_t done, uint64_t total)
 		dir_job->progress(j, done, total);
 }
 
-/* How a name is quoted in an error: control characters would let it forge lines. */
-static const char *printable(const char *name, char out[64])
-{
-	size_t n = 0;
-
-	for (; name[n] && n < 60; n++)
-		out[n] = (unsigned char)name[n] < 0x20 || name[n] == 0x7f ? '?' : name[n];
-	strcpy(out + n, name[n] ? "..." : "");
-	return out;
-}
-
 int dir_name_ok(const char *name, struct vh_err *e)
 {
 	char shown[64];
@@ -43,14 +33,14 @@ int dir_name_ok(const char *name, struct vh_err *e)
 	if (!n)
 		return dir_fail(e, -EINVAL, "a volume's name is missing");
 	if (n > DIR_NAME_MAX)
-		return dir_fail(e, -EINVAL, "the volume name \"%s\" is longer than %d bytes", printable(name, shown),
+		return dir_fail(e, -EINVAL, "the volume name \"%s\" is longer than %d bytes", name_printable(name, shown),
 				DIR_NAME_MAX);
 	if (name[0] == '.')
 		return dir_fail(e, -EINVAL, "\"%s\" is no volume name: hidden files are not volumes",
-				printable(name, shown));
+				name_printable(name, shown));
 	for (const unsigned char *c = (const unsigned char *)name; *c; c++)
 		if (*c == '/' || *c < 0x20 || *c == 0x7f)
-			return dir_fail(e, -EINVAL, "\"%s\" is no volume name: %s", printable(name, shown),
+			return dir_fail(e, -EINVAL, "\"%s\" is no volume name: %s", name_printable(name, shown),
 					*c == '/' ? "volumes of a dir pool are files directly in its folder" :
 						    "control characters are not allowed");
 	return 0;
@@ -70,7 +60,7 @@ int dir_name_new_ok(const char *name, struct vh_err *e)
 		if (n >= 63 || (!alnum && (!n || !strchr("._-", c))))
 			return dir_fail(e, -EINVAL,
 					"\"%s\" is no volume name: up to 63 letters, digits, '.', '_' and '-', the "
-					"first a letter or digit", printable(name, shown));
+					"first a letter or digit", name_printable(name, shown));
 	}
 	return 0;
 }

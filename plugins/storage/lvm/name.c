@@ -5,23 +5,13 @@
 #include <stdlib.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#include "../common/name.h"
 #include "lvm.h"
 
 #define NAME_MAX_LVM 127
 #define ALNUM "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 #define NAME_CHARS ALNUM "+_.-"
 #define PREFIX "vhost."
-
-/* How a name is quoted in an error: control characters would let it forge lines. */
-static const char *printable(const char *name, char out[64])
-{
-	size_t n = 0;
-
-	for (; name[n] && n < 60; n++)
-		out[n] = (unsigned char)name[n] < 0x20 || name[n] == 0x7f ? '?' : name[n];
-	strcpy(out + n, name[n] ? "..." : "");
-	return out;
-}
 
 static int name_ok(const char *what, const char *name, struct vh_err *e)
 {
@@ -30,10 +20,10 @@ static int name_ok(const char *what, const char *name, struct vh_err *e)
 	if (!name || !*name)
 		return lvm_fail(e, -EINVAL, "a %s's name is missing", what);
 	if (strnlen(name, NAME_MAX_LVM + 1) > NAME_MAX_LVM)
-		return lvm_fail(e, -EINVAL, "the name \"%s\" is longer than %d bytes", printable(name, shown), NAME_MAX_LVM);
+		return lvm_fail(e, -EINVAL, "the name \"%s\" is longer than %d bytes", name_printable(name, shown), NAME_MAX_LVM);
 	if (name[0] == '-' || name[strspn(name, NAME_CHARS)] || !strcmp(name, ".") || !strcmp(name, ".."))
 		return lvm_fail(e, -EINVAL, "\"%s\" is no name of a %s: letters, digits, '+', '_', '.' and '-', which does not "
-			       "come first", printable(name, shown), what);
+			       "come first", name_printable(name, shown), what);
 	return 0;
 }
 
@@ -61,7 +51,7 @@ int lvm_name_new_ok(const char *name, struct vh_err *e)
 		return ret;
 	if (strlen(name) > 63 || !strchr(ALNUM, name[0]) || strchr(name, '+'))
 		return lvm_fail(e, -EINVAL, "\"%s\" is no volume name: up to 63 letters, digits, '.', '_' and '-', the first a letter "
-				"or digit", printable(name, shown));
+				"or digit", name_printable(name, shown));
 	for (unsigned i = 0; i < G_N_ELEMENTS(first); i++)
 		if (g_str_has_prefix(name, first[i]))
 			return lvm_fail(e, -EINVAL, "a volume of lvm may not be called \"%s...\"", first[i]);
@@ -78,7 +68,7 @@ char *lvm_snap_name(const char *volume, const char *snap, struct vh_err *e)
 
 	if (!snap || !*snap || strlen(snap) > 63 || snap[strspn(snap, ALNUM "_.-")] || !strchr(ALNUM, snap[0])) {
 		lvm_fail(e, -EINVAL, "\"%s\" is no name of a snapshot: up to 63 letters, digits, '.', '_' and '-', the first a letter "
-			"or digit", snap ? printable(snap, shown) : "");
+			"or digit", snap ? name_printable(snap, shown) : "");
 		return NULL;
 	}
 	full = g_strdup_printf("%s+%s", volume, snap); /* '+' is in no name of a volume that vhost makes */
