@@ -16,42 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 #include "blk/blk-i.h"
-#include "plug/plug.h"
+#include "instant.h"
 
-static struct vh_volume_info info = {.size = sizeof(info), .fd = -1, .logical_block = 512};
-
-static int vol_info(void *vol, struct vh_volume_info *i)
-{
-	memcpy(i, &info, i->size);
-	return 0;
-}
-
-static int vol_queue_open(void *vol, struct vh_queue *hq, uint32_t depth, void **q, struct vh_err *e)
-{
-	*q = vol;
-	return 0;
-}
-
-static int vol_queue_start(void *q, struct vh_loop *l)
-{
-	return 0;
-}
-
-static void nothing(void *x)
-{
-}
-
-static const struct vh_io_ops *io_ops;
-
-static uint32_t vol_submit(void *q, struct vh_req *const *r, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		io_ops->done(r[i], 0);
-	return n;
-}
-
-static const struct vh_volume_ops ops = {.size = sizeof(ops), .info = vol_info, .queue_open = vol_queue_open,
-	.queue_start = vol_queue_start, .queue_close = nothing, .submit = vol_submit, .close = nothing};
+static struct instant vol = {.info = {.size = sizeof(vol.info), .fd = -1, .logical_block = 512}}; /* "null", or a file's fd */
 
 static struct vh_loop *loop;
 static struct blk_vq *q;
@@ -154,22 +121,22 @@ int main(int argc, char **argv)
 			c.engine = (enum blk_engine)i;
 	depth = (unsigned)atoi(argv[3]);
 	limit_ns = (uint64_t)(atof(argv[4]) * 1e9);
-	io_ops = plug_service(VH_SVC_IO);
-	info.bytes = 1u << 30;
+	instant_io = plug_service(VH_SVC_IO);
+	vol.info.bytes = 1u << 30;
 	if (strcmp(argv[1], "null")) {
-		info.fd = open(argv[1], O_RDWR | O_DIRECT | O_CLOEXEC);
-		if (info.fd >= 0)
-			info.caps = VH_VOL_FD_DIRECT;
+		vol.info.fd = open(argv[1], O_RDWR | O_DIRECT | O_CLOEXEC);
+		if (vol.info.fd >= 0)
+			vol.info.caps = VH_VOL_FD_DIRECT;
 		else
-			info.fd = open(argv[1], O_RDWR | O_CLOEXEC);
-		if (info.fd < 0 || fstat(info.fd, &st) < 0) {
+			vol.info.fd = open(argv[1], O_RDWR | O_CLOEXEC);
+		if (vol.info.fd < 0 || fstat(vol.info.fd, &st) < 0) {
 			perror(argv[1]);
 			return 1;
 		}
-		info.bytes = (uint64_t)st.st_size;
+		vol.info.bytes = (uint64_t)st.st_size;
 	}
-	blocks = info.bytes / block;
-	if (!blocks || !depth || loop_new("bench", &loop, &e) || blk_vol_new(&info, &ops, &c, &v, &e) ||
+	blocks = vol.info.bytes / block;
+	if (!blocks || !depth || loop_new("bench", &loop, &e) || blk_vol_new(&vol, &instant_ops, &c, &v, &e) ||
 	    blk_vq_open(v, loop, depth, &q, &e))
 		return err_report(&e, 0);
 	if (nomerge)

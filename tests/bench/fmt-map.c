@@ -17,18 +17,17 @@
 #include <time.h>
 #include <unistd.h>
 #include "fmt/image.h"
-#include "plug/plug.h"
+#include "instant.h"
 
 #define BLOCK 4096u
 #define DEPTH_MAX 256u
 #define ROUNDS_MAX 99u
 
-static const struct vh_io_ops *io_ops;
 static uint8_t *buffers; /* DEPTH_MAX blocks: a request with these is data */
 
 struct file {
+	struct instant v;
 	const char *format, *path;
-	struct vh_volume_info info;
 	uint8_t *bytes; /* a private mapping */
 	struct fmt_image *image;
 	struct fmt_queue *q;
@@ -37,29 +36,9 @@ struct file {
 	uint64_t calls[2];
 };
 
-static int vol_info(void *vol, struct vh_volume_info *i)
+static int answer(struct instant *v, struct vh_req *r)
 {
-	memcpy(i, &((struct file *)vol)->info, i->size);
-	return 0;
-}
-
-static int vol_queue_open(void *vol, struct vh_queue *hq, uint32_t depth, void **q, struct vh_err *e)
-{
-	*q = vol;
-	return 0;
-}
-
-static int vol_queue_start(void *q, struct vh_loop *l)
-{
-	return 0;
-}
-
-static void nothing(void *x)
-{
-}
-
-static int answer(struct file *f, struct vh_req *r)
-{
+	struct file *f = (struct file *)v; /* its first member */
 	uint64_t at = r->off;
 
 	if (r->op == VH_FLUSH)
@@ -72,7 +51,7 @@ static int answer(struct file *f, struct vh_req *r)
 
 		if (p >= buffers && p < buffers + DEPTH_MAX * BLOCK)
 			return 0;
-		if (at + n > f->info.bytes)
+		if (at + n > v->info.bytes)
 			return -EIO;
 		if (r->op == VH_READ)
 			memcpy(p, f->bytes + at, n);
@@ -82,16 +61,6 @@ static int answer(struct file *f, struct vh_req *r)
 	}
 	return 0;
 }
-
-static uint32_t vol_submit(void *q, struct vh_req *const *r, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		io_ops->done(r[i], answer(q, r[i]));
-	return n;
-}
-
-static const struct vh_volume_ops ops = {.size = sizeof(ops), .info = vol_info, .queue_open = vol_queue_open,
-	.queue_start = vol_queue_start, .queue_close = nothing, .submit = vol_submit, .close = nothing};
 
 static struct file *now_on;
 static uint64_t left, flying, blocks, seed = 88172645463325252u;
@@ -173,8 +142,9 @@ static int open_file(struct file *f, char *arg, unsigned depth, struct vh_err *e
 	close(fd);
 	if (f->bytes == MAP_FAILED)
 		return err_set(e, -errno, "cannot map %s: %s", path, strerror(errno));
-	f->info = (struct vh_volume_info){.size = sizeof(f->info), .fd = -1, .logical_block = 512, .bytes = (uint64_t)st.st_size};
-	r = blk_vol_new(f, &ops, &c, &s.vol, e);
+	f->v.answer = answer;
+	f->v.info = (struct vh_volume_info){.size = sizeof(f->v.info), .fd = -1, .logical_block = 512, .bytes = (uint64_t)st.st_size};
+	r = blk_vol_new(&f->v, &instant_ops, &c, &s.vol, e);
 	if (r < 0)
 		return r;
 	r = plug_format(f->format, &s.ops, e);
@@ -208,7 +178,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "fmt-map: at most %u rounds, a depth of 1 to %u, and as many requests at least\n", ROUNDS_MAX, DEPTH_MAX);
 		return 2;
 	}
-	io_ops = plug_service(VH_SVC_IO);
+	instant_io = plug_service(VH_SVC_IO);
 	buffers = aligned_alloc(BLOCK, DEPTH_MAX * BLOCK);
 	memset(buffers, 0, DEPTH_MAX * BLOCK);
 	f = calloc(n, sizeof(*f));

@@ -17,44 +17,6 @@
 
 const struct vh_pool_ops *dir_ops;
 
-static int host_verr(struct vh_err *e, int code, const char *fmt, va_list ap)
-{
-	char text[512];
-
-	if (!e)
-		return code;
-	vsnprintf(text, sizeof(text), fmt, ap);
-	if (e->text[0]) {
-		char *old = g_strdup(e->text);
-		snprintf(e->text, sizeof(e->text), "%s: %s", text, old);
-		g_free(old);
-	} else {
-		snprintf(e->text, sizeof(e->text), "%s", text);
-		e->code = code;
-	}
-	return code;
-}
-
-static int host_err(struct vh_err *e, int code, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	host_verr(e, code, fmt, ap);
-	va_end(ap);
-	return code;
-}
-
-static void host_remedy(struct vh_err *e, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (e)
-		vsnprintf(e->remedy, sizeof(e->remedy), fmt, ap);
-	va_end(ap);
-}
-
 static void job_progress(struct vh_job *j, uint64_t done, uint64_t total)
 {
 	j->done = done;

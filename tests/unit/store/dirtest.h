@@ -4,14 +4,9 @@
 #ifndef DIRTEST_H
 #define DIRTEST_H
 
-#include <glib.h>
 #include <vhost/pool.h>
-#include <vhost/plugin.h>
+#include "small-host.h"
 
-struct vh_err { /* the host's, here */
-	int code;
-	char text[1024], remedy[512];
-};
 struct vh_job {
 	uint64_t done, total;
 	int calls, cancel_after; /* cancelled at that call of progress; 0: never */

@@ -13,39 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <vhost/plugin.h>
 #include <vhost/pool.h>
-
-struct vh_err {
-	char text[1024], remedy[512];
-};
-
-static int host_verr(struct vh_err *e, int code, const char *fmt, va_list ap)
-{
-	if (e && !e->text[0])
-		vsnprintf(e->text, sizeof(e->text), fmt, ap);
-	return code;
-}
-
-static int host_err(struct vh_err *e, int code, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	host_verr(e, code, fmt, ap);
-	va_end(ap);
-	return code;
-}
-
-static void host_remedy(struct vh_err *e, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (e)
-		vsnprintf(e->remedy, sizeof(e->remedy), fmt, ap);
-	va_end(ap);
-}
+#include "small-host.h"
 
 static const void *host_service(const struct vh_host *h, const char *iid)
 {
@@ -152,7 +121,7 @@ int main(int argc, char **argv)
 	const struct vh_pool_ops *ops;
 	const struct vh_plugin *p;
 	vh_plugin_entry_fn *entry;
-	struct vh_err e = {{0}, {0}};
+	struct vh_err e = {0};
 	void *h, *pool;
 	int ret;
 

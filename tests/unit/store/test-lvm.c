@@ -8,40 +8,11 @@
 #include <unistd.h>
 #include <glib/gstdio.h>
 #include "lvm.h"
+#include "small-host.h"
 
-struct vh_err {
-	char text[1024], remedy[512];
-};
 struct vh_job {
 	int asked, cancel_at;
 };
-
-static int host_verr(struct vh_err *e, int code, const char *fmt, va_list ap)
-{
-	if (e && !e->text[0])
-		vsnprintf(e->text, sizeof(e->text), fmt, ap);
-	return code;
-}
-
-static int host_err(struct vh_err *e, int code, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	host_verr(e, code, fmt, ap);
-	va_end(ap);
-	return code;
-}
-
-static void host_remedy(struct vh_err *e, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (e)
-		vsnprintf(e->remedy, sizeof(e->remedy), fmt, ap);
-	va_end(ap);
-}
 
 static int job_cancelled(struct vh_job *j)
 {
@@ -208,7 +179,7 @@ static void test_rows(void)
 {
 	struct lvm_pool p = {.vg = (char *)"vg", .timeout = UINT64_C(20000000000)};
 	GPtrArray *list;
-	struct vh_err e = {{0}, {0}};
+	struct vh_err e = {0};
 	struct lvm_vg vg;
 
 	/* A volume whose name would lead elsewhere, or be an option of the next command, is not handed on. */
@@ -238,7 +209,7 @@ static void test_bounded(void)
 {
 	struct lvm_pool p = {.vg = (char *)"vg", .timeout = 300000000};
 	struct vh_job j = {0, 3};
-	struct vh_err e = {{0}, {0}};
+	struct vh_err e = {0};
 	struct lvm_answer a;
 	gint64 start = g_get_monotonic_time();
 
@@ -261,7 +232,7 @@ static void test_bounded(void)
 static void test_status(void)
 {
 	struct lvm_pool p = {.vg = (char *)"vg", .timeout = UINT64_C(20000000000)};
-	struct vh_err e = {{0}, {0}};
+	struct vh_err e = {0};
 	struct lvm_answer a;
 
 	script("echo '{\"log\":[{\"log_type\":\"error\",\"log_message\":\"said in the log\"}]}'; echo noise >&2; exit 5");
