@@ -78,7 +78,8 @@ int lvm_number(JsonObject *row, const char *key, uint64_t *out, struct vh_err *e
 
 	errno = 0;
 	n = g_ascii_strtoull(s, &end, 10);
-	if (end == s || *end || errno || s[0] < '0' || s[0] > '9')
+	/* ERANGE and nothing else: GLib takes a lock when it is called first, which leaves EAGAIN behind when others wait for it. */
+	if (end == s || *end || errno == ERANGE || s[0] < '0' || s[0] > '9')
 		return lvm_fail(e, -EPROTO, "lvm's answer has no number %s, but \"%.40s\"", key, s);
 	*out = n;
 	return 0;

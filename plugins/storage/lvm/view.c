@@ -18,13 +18,17 @@ static int is_recent(uint64_t at)
 	return at && (uint64_t)g_get_monotonic_time() * 1000 - at < LVM_RECENT_NS;
 }
 
-static int vg_look(const struct lvm_pool *p, struct lvm_vg *out, struct vh_err *e)
+int lvm_vg_get(const struct lvm_pool *p, struct lvm_vg *out, struct vh_err *e)
 {
 	g_autofree char *select = g_strdup_printf("vg_name=\"%s\"", p->vg);
 	struct lvm_answer a;
 	JsonObject *r;
 	int ret;
 
+	if (p->recent && is_recent(p->recent->vg_at)) {
+		*out = p->recent->vg;
+		return 0;
+	}
 	ret = lvm_run(p, NULL, "vg", &a, e, "vgs", "-o",
 			  "vg_name,vg_uuid,vg_size,vg_free,vg_extent_size,vg_missing_pv_count,vg_exported,vg_permissions", "-S", select, NULL);
 
@@ -56,23 +60,6 @@ static int vg_look(const struct lvm_pool *p, struct lvm_vg *out, struct vh_err *
 	if (!ret && (strcmp(out->name, p->vg) || !out->uuid[0] || !out->extent))
 		ret = lvm_fail(e, -EPROTO, "lvm's answer about the volume group %s makes no sense", p->vg);
 	lvm_answer_clear(&a);
-	return ret;
-}
-
-int lvm_vg_get(const struct lvm_pool *p, struct lvm_vg *out, struct vh_err *e)
-{
-	int ret;
-
-	if (p->recent && is_recent(p->recent->vg_at)) {
-		*out = p->recent->vg;
-		return 0;
-	}
-	ret = vg_look(p, out, e);
-	/* Seen in the lab, not understood: a row without its size, of a group that was looked at well just before. */
-	if (ret == -EPROTO) {
-		lvm_warn("lvm's answer about the volume group %s makes no sense: it is asked once more", p->vg);
-		ret = vg_look(p, out, e);
-	}
 	if (!ret && p->recent) {
 		p->recent->vg = *out;
 		p->recent->vg_at = (uint64_t)g_get_monotonic_time() * 1000;
