@@ -220,4 +220,22 @@ enum verdict {
 };
 enum verdict sense_judge(const struct volume *v, uint16_t op, int status, const struct scsi_task *t, int *res);
 
+/* SCSI's numbers: n bytes, the highest first. */
+static inline uint64_t is_be(const uint8_t *p, unsigned n)
+{
+	uint64_t v = 0;
+
+	while (n--)
+		v = v << 8 | *p++;
+	return v;
+}
+
+static inline void is_put(uint8_t *p, uint64_t v, unsigned n)
+{
+	while (n--) {
+		p[n] = (uint8_t)v;
+		v >>= 8;
+	}
+}
+
 #endif

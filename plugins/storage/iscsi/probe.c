@@ -10,15 +10,6 @@
 #define VPD_MAX 1024
 #define AT_ONCE 24u
 
-static uint64_t be(const uint8_t *p, unsigned n)
-{
-	uint64_t v = 0;
-
-	while (n--)
-		v = v << 8 | *p++;
-	return v;
-}
-
 int lun_name(char *out, size_t cap, const struct lun *l)
 {
 	return snprintf(out, cap, "lun%u", l->number);
@@ -72,7 +63,7 @@ int luns_read(struct session *s, struct lun **out, unsigned *n, struct why *w)
 		if (ret)
 			return ret;
 		size = cmd_data(&c, &d);
-		told = size >= 8 ? be(d, 4) : UINT64_MAX;
+		told = size >= 8 ? is_be(d, 4) : UINT64_MAX;
 		if (told > LUNS_MAX * 8 || told % 8) {
 			cmd_end(&c);
 			return why_set(w, -EPROTO, "the target's list of LUNs makes no sense");
@@ -111,7 +102,7 @@ static size_t vpd(const struct cmd *c, uint8_t page, const uint8_t **p)
 
 	if (cmd_result(c, "", NULL) || (n = cmd_data(c, &d)) < 4 || d[1] != page)
 		return 0;
-	told = (size_t)be(d + 2, 2);
+	told = (size_t)is_be(d + 2, 2);
 	*p = d + 4;
 	return told < n - 4 ? told : n - 4;
 }
@@ -120,7 +111,7 @@ static size_t vpd(const struct cmd *c, uint8_t page, const uint8_t **p)
 static int naa_unique(const uint8_t *id, size_t len)
 {
 	int naa = *id >> 4;
-	uint64_t oui = naa == 2 ? be(id + 2, 3) : (be(id, 4) >> 4) & 0xffffff;
+	uint64_t oui = naa == 2 ? is_be(id + 2, 3) : (is_be(id, 4) >> 4) & 0xffffff;
 
 	return ((len == 8 && (naa == 2 || naa == 5)) || (len == 16 && naa == 6)) && oui;
 }
@@ -186,9 +177,9 @@ int lun_size(const uint8_t *d, size_t n, uint32_t block, uint64_t *bytes)
 {
 	uint64_t last;
 
-	if (!d || n < 12 || be(d + 8, 4) != block)
+	if (!d || n < 12 || is_be(d + 8, 4) != block)
 		return 0;
-	last = be(d, 8);
+	last = is_be(d, 8);
 	if (last >= (uint64_t)INT64_MAX / block)
 		return 0;
 	*bytes = (last + 1) * block;
@@ -203,7 +194,7 @@ static void capacity(struct lun *l, const struct cmd *c)
 
 	if (cmd_result(c, "", NULL) || (n = cmd_data(c, &d)) < 12)
 		return;
-	block = be(d + 8, 4);
+	block = is_be(d + 8, 4);
 	if (block < 512 || block > 65536 || block & (block - 1) || !lun_size(d, n, (uint32_t)block, &l->bytes))
 		return;
 	l->block = l->physical = (uint32_t)block;
@@ -343,19 +334,19 @@ int lun_probe_more(struct session *s, struct lun *l, struct why *w)
 	if (!cmd_run(s, &c, l->raw, limits, 6, SCSI_XFER_READ, 64, NULL, "", &ignored)) {
 		n = vpd(&c, 0xb0, &p);
 		if (n >= 12) {
-			l->max_blocks = (uint32_t)be(p + 4, 4);
-			l->opt_blocks = (uint32_t)be(p + 8, 4);
+			l->max_blocks = (uint32_t)is_be(p + 4, 4);
+			l->opt_blocks = (uint32_t)is_be(p + 8, 4);
 		}
 		if (n >= 32) {
-			l->max_unmap = (uint32_t)be(p + 16, 4);
-			if (!be(p + 20, 4)) /* no descriptor at all */
+			l->max_unmap = (uint32_t)is_be(p + 16, 4);
+			if (!is_be(p + 20, 4)) /* no descriptor at all */
 				l->max_unmap = 0;
-			l->unmap_gran = (uint32_t)be(p + 24, 4);
+			l->unmap_gran = (uint32_t)is_be(p + 24, 4);
 			if (p[28] & 0x80)
-				l->unmap_align = (uint32_t)be(p + 28, 4) & 0x7fffffff;
+				l->unmap_align = (uint32_t)is_be(p + 28, 4) & 0x7fffffff;
 		}
 		if (n >= 40)
-			l->max_same = be(p + 32, 8);
+			l->max_same = is_be(p + 32, 8);
 		cmd_end(&c);
 	}
 	if (l->thin && !cmd_run(s, &c, l->raw, thin, 6, SCSI_XFER_READ, 64, NULL, "", &ignored)) {

@@ -16,21 +16,6 @@
 #define PR_TYPE 6 /* exclusive access, registrants only */
 #define DATA 2048
 
-static uint64_t be(const uint8_t *p, unsigned n)
-{
-	uint64_t v = 0;
-
-	while (n--)
-		v = v << 8 | *p++;
-	return v;
-}
-
-static void put64(uint8_t *p, uint64_t v)
-{
-	for (int i = 8; i--; v >>= 8)
-		p[i] = (uint8_t)v;
-}
-
 /* One PERSISTENT RESERVE IN: copies what came; its bytes, or an error. */
 static int pr_in(struct session *s, const struct lun *l, uint8_t action, uint8_t out[DATA], struct why *w)
 {
@@ -57,8 +42,8 @@ static int pr_out(struct session *s, const struct lun *l, uint8_t action, uint64
 	struct cmd c;
 	int ret;
 
-	put64(p, key);
-	put64(p + 8, action_key);
+	is_put(p, key, 8);
+	is_put(p + 8, action_key, 8);
 	p[20] = keep ? 1 : 0;
 	ret = cmd_run(s, &c, l->raw, cdb, sizeof(cdb), SCSI_XFER_WRITE, sizeof(p), p, "reserving the LUN", w);
 	if (!ret)
@@ -75,10 +60,10 @@ static int read_keys(struct session *s, const struct lun *l, uint32_t *gen, stru
 
 	if (n < 0)
 		return n;
-	*gen = (uint32_t)be(d, 4);
-	told = be(d + 4, 4);
+	*gen = (uint32_t)is_be(d, 4);
+	told = is_be(d + 4, 4);
 	for (uint64_t i = 8; i + 8 <= (uint64_t)n && i < told + 8; i += 8)
-		if (be(d + i, 8) == s->cfg->key)
+		if (is_be(d + i, 8) == s->cfg->key)
 			return 1;
 	return 0;
 }
@@ -91,10 +76,10 @@ static int read_reservation(struct session *s, const struct lun *l, struct reser
 	memset(r, 0, sizeof(*r));
 	if (n < 0)
 		return n;
-	if (n < 24 || be(d + 4, 4) < 16)
+	if (n < 24 || is_be(d + 4, 4) < 16)
 		return 0;
 	r->held = 1;
-	r->key = be(d + 8, 8);
+	r->key = is_be(d + 8, 8);
 	r->type = d[21] & 0xf;
 	return 0;
 }
@@ -108,12 +93,12 @@ static void owner(struct session *s, const struct lun *l, uint64_t key, char *ou
 	char name[224] = "";
 
 	for (int i = 8; n > 0 && i + 24 <= n;) {
-		uint64_t more = be(d + i + 20, 4);
+		uint64_t more = is_be(d + i + 20, 4);
 		const uint8_t *id = d + i + 24;
 
 		if (more > (uint64_t)(n - i - 24))
 			break;
-		if (be(d + i, 8) == key && more > 4 && (*id & 0xf) == 5)
+		if (is_be(d + i, 8) == key && more > 4 && (*id & 0xf) == 5)
 			is_text(name, sizeof(name), id + 4, strnlen((const char *)id + 4, (size_t)more - 4));
 		i += 24 + (int)more;
 	}

@@ -7,14 +7,6 @@
 
 static uint8_t zeros[65536]; /* a block of WRITE SAME; blocks are no larger */
 
-static void put(uint8_t *p, uint64_t v, unsigned n)
-{
-	while (n--) {
-		p[n] = (uint8_t)v;
-		v >>= 8;
-	}
-}
-
 /* Tasks are made when the queue opens, by the library, and used again and again. */
 static struct scsi_task *task_get(struct queue *q, uint8_t op, int dir, uint64_t len)
 {
@@ -56,8 +48,8 @@ struct scsi_task *rq_task(struct queue *q, struct rq *rq)
 			     SCSI_XFER_WRITE, r->len);
 		if (r->flags & VH_REQ_FUA && r->op == VH_WRITE)
 			t->cdb[1] = 8;
-		put(t->cdb + 2, lba, 8);
-		put(t->cdb + 10, blocks, 4);
+		is_put(t->cdb + 2, lba, 8);
+		is_put(t->cdb + 10, blocks, 4);
 		/* A copy: the library changes the array for the time of a system call, and this one is not ours. */
 		memcpy(rq->iov, r->iov, r->niov * sizeof(*r->iov));
 		if (r->op == VH_READ)
@@ -69,20 +61,20 @@ struct scsi_task *rq_task(struct queue *q, struct rq *rq)
 		t = task_get(q, SCSI_OPCODE_WRITE_SAME16, SCSI_XFER_WRITE, l->block);
 		if (r->flags & VH_REQ_MAY_UNMAP && l->write_same_unmap && l->zeroes_unmapped)
 			t->cdb[1] = 8;
-		put(t->cdb + 2, lba, 8);
-		put(t->cdb + 10, blocks, 4);
+		is_put(t->cdb + 2, lba, 8);
+		is_put(t->cdb + 10, blocks, 4);
 		rq->iov[0] = (struct scsi_iovec){zeros, l->block};
 		scsi_task_set_iov_out(t, rq->iov, 1);
 		return t;
 	case VH_DISCARD:
 		t = task_get(q, SCSI_OPCODE_UNMAP, SCSI_XFER_WRITE, sizeof(rq->param));
 		t->cdb_size = 10;
-		put(t->cdb + 7, sizeof(rq->param), 2);
+		is_put(t->cdb + 7, sizeof(rq->param), 2);
 		memset(rq->param, 0, sizeof(rq->param));
-		put(rq->param, sizeof(rq->param) - 2, 2);
-		put(rq->param + 2, 16, 2);
-		put(rq->param + 8, lba, 8);
-		put(rq->param + 16, blocks, 4);
+		is_put(rq->param, sizeof(rq->param) - 2, 2);
+		is_put(rq->param + 2, 16, 2);
+		is_put(rq->param + 8, lba, 8);
+		is_put(rq->param + 16, blocks, 4);
 		rq->iov[0] = (struct scsi_iovec){rq->param, sizeof(rq->param)};
 		scsi_task_set_iov_out(t, rq->iov, 1);
 		return t;
