@@ -84,15 +84,23 @@ struct closing {
 	char *id, *cookie;
 };
 
+int ceph_image_shut(struct ceph_pool *p, rbd_image_t image, const char *id, const char *cookie)
+{
+	int ret;
+
+	if (cookie && *cookie)
+		rbd_unlock(image, cookie);
+	ret = rbd_close(image);
+	if (id)
+		ceph_record_drop(p, id);
+	return ret;
+}
+
 static void closing_fn(struct ceph_call *call)
 {
 	struct closing *c = (struct closing *)call;
 
-	if (c->cookie)
-		rbd_unlock(c->image, c->cookie);
-	call->result = rbd_close(c->image);
-	if (c->id)
-		ceph_record_drop(c->pool, c->id);
+	call->result = ceph_image_shut(c->pool, c->image, c->id, c->cookie);
 }
 
 static void closing_gone(struct ceph_call *call)
@@ -117,7 +125,7 @@ void ceph_image_close(struct ceph_pool *p, rbd_image_t image, const char *id, co
 	c->pool = p;
 	c->image = image;
 	c->id = id ? strdup(id) : NULL;
-	c->cookie = cookie && *cookie ? strdup(cookie) : NULL;
+	c->cookie = cookie ? strdup(cookie) : NULL;
 	/* Live, it takes milliseconds; on a dead cluster, some time limits one after the other. */
 	if (!ceph_bounded(p, &c->call, 10)) {
 		ceph_warn("the cluster does not answer: an image of pool %s is left behind unclosed", p->name);

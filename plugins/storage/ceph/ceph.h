@@ -70,6 +70,7 @@ struct ceph_call {
 int ceph_bounded(struct ceph_pool *p, struct ceph_call *c, unsigned seconds);
 /* Closes an image within bounded time, and gives back its lease: `id` of one leased for writing, or NULL; a reader's cookie, or NULL. */
 void ceph_image_close(struct ceph_pool *p, rbd_image_t image, const char *id, const char *cookie);
+int ceph_image_shut(struct ceph_pool *p, rbd_image_t image, const char *id, const char *cookie); /* the same, for as long as it takes */
 
 /* header.c: what can be read of an image in one round trip, without opening it */
 int ceph_name_ok(const char *name, struct vh_err *e);

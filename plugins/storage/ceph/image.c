@@ -6,6 +6,8 @@
 #include <time.h>
 #include "ceph.h"
 
+#define THICK_STEP (UINT64_C(64) << 20)
+
 #define OPT(NAME, TYPE, DOC, ...)                                                                                      \
 	&(const struct vh_opt){.size = sizeof(struct vh_opt), .name = NAME, .type = TYPE, .doc = DOC, ##__VA_ARGS__}
 
@@ -148,22 +150,33 @@ static int make(struct ceph_pool *p, const struct vh_vol_spec *s, const struct w
 	return ret;
 }
 
+/* Writes zeros that take space over [*at, to); stops at *at. */
+static int thick(rbd_image_t image, uint64_t *at, uint64_t to, struct vh_job *j)
+{
+	for (uint64_t n; *at < to; *at += n) {
+		ssize_t r;
+
+		n = to - *at < THICK_STEP ? to - *at : THICK_STEP;
+		r = ceph_cancelled(j) ? -ECANCELED : rbd_write_zeroes(image, *at, n, RBD_WRITE_ZEROES_FLAG_THICK_PROVISION, 0);
+		if (r < 0)
+			return (int)r;
+		ceph_progress(*at + n, to, j);
+	}
+	return 0;
+}
+
 static int fill(struct ceph_pool *p, const char *name, uint64_t bytes, struct vh_job *j, struct vh_err *e)
 {
-	const uint64_t step = 64u << 20;
 	char id[CEPH_ID_MAX];
 	rbd_image_t image;
+	uint64_t at = 0;
 	int ret = ceph_lease_for(p, name, "preallocating", id, &image, e);
 
 	if (ret)
 		return ret;
-	for (uint64_t at = 0; at < bytes && ret >= 0; at += step) {
-		uint64_t n = bytes - at < step ? bytes - at : step;
-		ssize_t r = ceph_cancelled(j) ? -ECANCELED : rbd_write_zeroes(image, at, n, RBD_WRITE_ZEROES_FLAG_THICK_PROVISION, 0);
-
-		ret = r < 0 ? ceph_fail(e, (int)r, "writing zeros at %llu: %s", (unsigned long long)at, ceph_why((int)r)) : 0;
-		ceph_progress(at + n, bytes, j);
-	}
+	ret = thick(image, &at, bytes, j);
+	if (ret)
+		ceph_fail(e, ret, "writing zeros at %llu: %s", (unsigned long long)at, ceph_why(ret));
 	ceph_unlease(p, image, id);
 	return ret;
 }
@@ -277,12 +290,9 @@ int ceph_resize(void *pool, const char *name, uint64_t bytes, uint32_t prealloc,
 		ret = rbd_resize2(image, bytes, 1, ceph_progress, j);
 	if (ret)
 		ret = ceph_errno(e, ret == -ENOENT ? -EIO : ret, p, name);
-	for (uint64_t at = was, n; !ret && prealloc == VH_PREALLOC_FULL && at < bytes; at += n) {
-		ssize_t r;
-
-		n = bytes - at < (64u << 20) ? bytes - at : 64u << 20;
-		r = rbd_write_zeroes(image, at, n, RBD_WRITE_ZEROES_FLAG_THICK_PROVISION, 0);
-		ret = r < 0 ? ceph_errno(e, (int)r, p, name) : 0;
+	if (!ret && prealloc == VH_PREALLOC_FULL) {
+		ret = thick(image, &was, bytes, NULL);
+		ret = ret ? ceph_errno(e, ret, p, name) : 0;
 	}
 	ceph_unlease(p, image, id);
 	return ret;

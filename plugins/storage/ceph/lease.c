@@ -2,9 +2,10 @@
  * Copyright The vhost authors */
 /*
  * Leases. A writer has librbd's exclusive lock, taken by hand, which is not handed over to others who ask for it. Who it is stands
- * among the image's metadata, by its client's number, from before it asks for the lock until it has given it back. A reader has the same lock shared, by librbd's advisory calls; its record is the lock's
- * cookie. Neither goes away with its process. So a lock whose record names a dead process of this very host is broken at once; any
- * other only by command. Breaking keeps the client from writing first (blocklist), then takes the lock.
+ * among the image's metadata, by its client's number, from before it asks for the lock until it has given it back. A reader has
+ * the same lock shared, by librbd's advisory calls; its record is the lock's cookie. Neither goes away with its process. So a
+ * lock whose record names a dead process of this very host is broken at once; any other only by command. Breaking keeps the client
+ * from writing first (blocklist), then takes the lock.
  */
 #include <stdio.h>
 #include <stdlib.h>

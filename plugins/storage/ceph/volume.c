@@ -140,11 +140,7 @@ static void closing_fn(struct ceph_call *call)
 	while (v->asking)
 		pthread_cond_wait(&v->idle, &v->lock);
 	pthread_mutex_unlock(&v->lock);
-	if (v->cookie[0])
-		rbd_unlock(v->image, v->cookie);
-	call->result = rbd_close(v->image);
-	if (v->mode == VH_ATTACH_RW_EXCL)
-		ceph_record_drop(v->pool, v->id);
+	call->result = ceph_image_shut(v->pool, v->image, v->mode == VH_ATTACH_RW_EXCL ? v->id : NULL, v->cookie);
 }
 
 static void closing_gone(struct ceph_call *call)
