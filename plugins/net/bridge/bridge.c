@@ -3,7 +3,6 @@
 /* Net backend "bridge": a tap on a Linux bridge, which it makes when told to. */
 #include "bridge.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
 #include <net/if.h>
@@ -15,54 +14,15 @@
 #include <unistd.h>
 #include <vhost/sugar.h>
 
+#include "brport.h"
+#include "collect.h"
 #include "fault.h"
 #include "journal.h"
+#include "plugin.h"
+#include "step.h"
+#include "tag.h"
 
-#define ADDR_GEN_MODE_NONE 1 /* IN6_ADDR_GEN_MODE_NONE */
-
-const struct vh_host *bridge_host;
-
-/* The end of plan(): step by step, in the order of open(). */
-struct plan {
-	vh_net_step_fn *fn;
-	void *ctx;
-};
-
-static void __attribute__((format(printf, 2, 3))) step(const struct plan *p, const char *fmt, ...)
-{
-	char text[256];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (p->fn)
-		p->fn(p->ctx, text);
-}
-
-static int want_address(struct bridge_want *w, const char *s, struct vh_err *e)
-{
-	char addr[INET6_ADDRSTRLEN + 1];
-	const char *slash = strchr(s, '/');
-	unsigned long prefix;
-	char *end;
-
-	if (slash && slash != s && (size_t)(slash - s) < sizeof(addr)) {
-		memcpy(addr, s, (size_t)(slash - s));
-		addr[slash - s] = '\0';
-		prefix = strtoul(slash + 1, &end, 10);
-		w->family = inet_pton(AF_INET, addr, w->addr) == 1 ? AF_INET :
-			    inet_pton(AF_INET6, addr, w->addr) == 1 ? AF_INET6 : 0;
-		if (w->family && slash[1] >= '0' && slash[1] <= '9' && !*end && prefix >= 1 &&
-		    prefix <= (w->family == AF_INET ? 32 : 128)) {
-			w->prefix = (unsigned)prefix;
-			w->addr_text = s;
-			return 0;
-		}
-	}
-	bridge_host->remedy(e, "write it like 192.0.2.1/24 or 2001:db8::1/64");
-	return bridge_host->err(e, -EINVAL, "address '%s' is no IP address with a prefix length", s);
-}
+const struct vh_host *net_host;
 
 static int want(const struct vh_net_open *o, struct bridge_want *w, struct vh_err *e)
 {
@@ -70,45 +30,45 @@ static int want(const struct vh_net_open *o, struct bridge_want *w, struct vh_er
 
 	memset(w, 0, sizeof(*w));
 	if ((o->flags & VH_MUST_UNDERSTAND) & ~VH_NET_OPEN_DRY_RUN)
-		return bridge_host->err(e, -EOPNOTSUPP, "a flag of this open is unknown to this plugin");
+		return net_host->err(e, -EOPNOTSUPP, "a flag of this open is unknown to this plugin");
 	if (!name || tap_name_check(name)) {
-		bridge_host->remedy(e, "use at most 15 letters, digits, '-', '_' and '.'");
-		return bridge_host->err(e, -EINVAL, "'%s' cannot be the name of a bridge", name ? name : "");
+		net_host->remedy(e, "use at most 15 letters, digits, '-', '_' and '.'");
+		return net_host->err(e, -EINVAL, "'%s' cannot be the name of a bridge", name ? name : "");
 	}
 	if (!journal_owner_ok(o->owner))
-		return bridge_host->err(e, -EINVAL, "the host gave the owner tag '%s'", o->owner ? o->owner : "");
-	snprintf(w->name, sizeof(w->name), "%s", name);
+		return net_host->err(e, -EINVAL, "the host gave the owner tag '%s'", o->owner ? o->owner : "");
+	snprintf(w->dev.name, sizeof(w->dev.name), "%s", name);
 	w->create = vh_opt_num(o->opts, "create", 0) != 0;
 	w->isolated = vh_opt_num(o->opts, "isolated", 0) != 0;
-	w->mtu = o->mtu;
-	w->owner = o->owner;
+	w->dev.mtu = o->mtu;
+	w->dev.owner = o->owner;
 	if (o->ifname && (tap_name_check(o->ifname) || !strcmp(o->ifname, name))) {
-		bridge_host->remedy(e, "choose another ifname, or leave it out");
-		return bridge_host->err(e, -EINVAL, "'%s' cannot be the name of the tap", o->ifname);
+		net_host->remedy(e, "choose another ifname, or leave it out");
+		return net_host->err(e, -EINVAL, "'%s' cannot be the name of the tap", o->ifname);
 	}
 	if (address && !w->create) {
-		bridge_host->remedy(e, "add create=on, or give the bridge its address with 'ip address add'");
-		return bridge_host->err(e, -EINVAL, "address= is for a bridge that is made here");
+		net_host->remedy(e, "add create=on, or give the bridge its address with 'ip address add'");
+		return net_host->err(e, -EINVAL, "address= is for a bridge that is made here");
 	}
-	return address ? want_address(w, address, e) : 0;
+	return address ? ip_prefix_parse(address, &w->dev.address, e) : 0;
 }
 
 /* 0 and the bridge; 1: there is none, and it shall be made. */
 static int find_bridge(struct nl *nl, const struct bridge_want *w, struct nl_link *br, struct vh_err *e)
 {
-	int r = nl_link_get(nl, 0, w->name, br);
+	int r = nl_link_get(nl, 0, w->dev.name, br);
 
 	if (r == -ENODEV && w->create)
 		return 1;
 	if (r == -ENODEV) {
-		bridge_host->remedy(e, "add create=on, or make it with 'ip link add %s type bridge'", w->name);
-		return bridge_host->err(e, -ENOENT, "bridge %s does not exist", w->name);
+		net_host->remedy(e, "add create=on, or make it with 'ip link add %s type bridge'", w->dev.name);
+		return net_host->err(e, -ENOENT, "bridge %s does not exist", w->dev.name);
 	}
 	if (r < 0)
-		return bridge_host->err(e, r, "cannot look for bridge %s: %s", w->name, nl->text[0] ? nl->text : strerror(-r));
+		return net_host->err(e, r, "cannot look for bridge %s: %s", w->dev.name, nl->text[0] ? nl->text : strerror(-r));
 	if (strcmp(br->kind, "bridge")) {
-		bridge_host->remedy(e, "name a bridge, or another name with create=on");
-		return bridge_host->err(e, -EINVAL, "%s is not a bridge but %s%s", w->name,
+		net_host->remedy(e, "name a bridge, or another name with create=on");
+		return net_host->err(e, -EINVAL, "%s is not a bridge but %s%s", w->dev.name,
 					br->kind[0] ? "an interface of type " : "a plain interface", br->kind);
 	}
 	return 0;
@@ -116,7 +76,7 @@ static int find_bridge(struct nl *nl, const struct bridge_want *w, struct nl_lin
 
 static void warn_silent(const struct nl_link *br)
 {
-	const struct vh_log_ops *log = vh_service(bridge_host, VH_SVC_LOG, sizeof(*log));
+	const struct vh_log_ops *log = vh_service(net_host, VH_SVC_LOG, sizeof(*log));
 
 	if (!log)
 		return;
@@ -126,69 +86,6 @@ static void warn_silent(const struct nl_link *br)
 	else if (br->stp && br->forward_delay)
 		log->log(VH_LOG_WARN, "bridge.port", "bridge %s runs STP: the guest hears nothing for its first %u s", br->name,
 			 2 * br->forward_delay / 100);
-}
-
-static void tap_mac(const uint8_t guest[6], uint8_t mac[6])
-{
-	/* The highest first octet: the bridge, which takes its lowest port's address, keeps its own. Not the guest's address,
-	 * or the bridge would take the guest's frames for its own. */
-	memcpy(mac, guest, 6);
-	mac[0] = guest[0] == 0xfe ? 0xfa : 0xfe;
-}
-
-static int enslave(struct nl *nl, struct bridge_port *p, const struct bridge_want *w, const uint8_t guest[6],
-		   const struct nl_link *br, struct vh_err *e)
-{
-	unsigned isolated = 0, up;
-	struct ifreq ifr = { 0 };
-	uint8_t mac[6];
-	size_t a, b;
-	int i, r;
-
-	memcpy(ifr.ifr_name, p->tap.ifname, IFNAMSIZ);
-	if (ioctl(nl->fd, SIOCGIFINDEX, &ifr) < 0)
-		return bridge_host->err(e, -errno, "tap %s vanished: %s", p->tap.ifname, strerror(errno));
-	i = ifr.ifr_ifindex;
-	p->info.ifindex = (uint32_t)i;
-	p->info.mtu = w->mtu ? w->mtu : br->mtu;
-	tap_mac(guest, mac);
-	/* The host shall have no address on the guest's side, so also no IPv6 one of its own making. A kernel without IPv6
-	 * refuses this request, which is as good. */
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, -1);
-	a = nl_nest(nl, IFLA_AF_SPEC);
-	b = nl_nest(nl, AF_INET6);
-	nl_put_u8(nl, IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
-	nl_nest_end(nl, b);
-	nl_nest_end(nl, a);
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, -1);
-	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
-	nl_put_u32(nl, IFLA_MTU, p->info.mtu);
-	nl_put_str(nl, IFLA_IFALIAS, w->owner);
-	nl_put_u32(nl, IFLA_MASTER, (uint32_t)br->ifindex);
-	if (w->isolated) {
-		isolated = nl->n;
-		nl_link_begin(nl, RTM_NEWLINK, 0, AF_UNSPEC, i, NULL, -1);
-		a = nl_nest(nl, IFLA_LINKINFO);
-		nl_put_str(nl, IFLA_INFO_SLAVE_KIND, "bridge");
-		b = nl_nest(nl, IFLA_INFO_SLAVE_DATA);
-		nl_put_u8(nl, IFLA_BRPORT_ISOLATED, 1);
-		nl_nest_end(nl, b);
-		nl_nest_end(nl, a);
-	}
-	up = nl->n;
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, 1);
-	r = nl_commit(nl);
-	if (r < 0 && nl->result[0] == r && !nl->result[1] && !nl->result[up] && (!isolated || !nl->result[isolated]))
-		r = 0;
-	if (!r)
-		return 0;
-	if (r == -EPERM)
-		bridge_host->remedy(e, "run as root, or give the program CAP_NET_ADMIN");
-	if (isolated && nl->result[isolated] && !nl->result[1])
-		return bridge_host->err(e, r, "cannot isolate %s on bridge %s: %s", p->tap.ifname, w->name,
-					nl->text[0] ? nl->text : strerror(-r));
-	return bridge_host->err(e, r, "cannot attach %s with MTU %u to bridge %s: %s", p->tap.ifname, p->info.mtu, w->name,
-				nl->text[0] ? nl->text : strerror(-r));
 }
 
 static int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
@@ -204,25 +101,25 @@ static int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ct
 		return r;
 	r = nl_open(&nl);
 	if (r < 0)
-		return bridge_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
 	r = find_bridge(&nl, &w, &br, e);
 	nl_release(&nl);
 	if (r < 0)
 		return r;
 	if (r) {
-		bridge_mac(w.name, mac);
-		step(&p, "create bridge %s, MAC %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, without STP", w.name, mac[0], mac[1], mac[2],
-		     mac[3], mac[4], mac[5], w.mtu ? w.mtu : 1500);
-		if (w.addr_text)
-			step(&p, "give bridge %s the address %s", w.name, w.addr_text);
-		step(&p, "set bridge %s up", w.name);
-		br.mtu = w.mtu ? w.mtu : 1500;
+		bridgedev_mac(w.dev.name, mac);
+		step(&p, "create bridge %s, MAC %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, without STP", w.dev.name, mac[0], mac[1], mac[2],
+		     mac[3], mac[4], mac[5], w.dev.mtu ? w.dev.mtu : 1500);
+		if (w.dev.address.text)
+			step(&p, "give bridge %s the address %s", w.dev.name, w.dev.address.text);
+		step(&p, "set bridge %s up", w.dev.name);
+		br.mtu = w.dev.mtu ? w.dev.mtu : 1500;
 	}
-	tap_mac(o->mac, mac);
+	brport_mac(o->mac, mac);
 	step(&p, "create tap %s, %u queue pair%s", o->ifname ? o->ifname : "vnetN", o->pairs, o->pairs == 1 ? "" : "s");
 	step(&p, "set its MAC to %02x:%02x:%02x:%02x:%02x:%02x and its MTU to %u", mac[0], mac[1], mac[2], mac[3], mac[4],
-	     mac[5], w.mtu ? w.mtu : br.mtu);
-	step(&p, "attach it to bridge %s%s", w.name, w.isolated ? ", isolated from other isolated ports" : "");
+	     mac[5], w.dev.mtu ? w.dev.mtu : br.mtu);
+	step(&p, "attach it to bridge %s%s", w.dev.name, w.isolated ? ", isolated from other isolated ports" : "");
 	step(&p, "set it up");
 	return 0;
 }
@@ -232,10 +129,10 @@ static int write_plan(const struct vh_net_open *o, const struct bridge_want *w, 
 	char text[128];
 	int r;
 
-	snprintf(text, sizeof(text), "%s%s%s%s%stap %s\n", tmp ? "bridge " : "", tmp ? tmp : "", tmp ? " " : "", tmp ? w->name : "",
+	snprintf(text, sizeof(text), "%s%s%s%s%stap %s\n", tmp ? "bridge " : "", tmp ? tmp : "", tmp ? " " : "", tmp ? w->dev.name : "",
 		 tmp ? "\n" : "", o->ifname ? o->ifname : "vnetN");
 	r = journal_write(o->state, o->owner, text);
-	return r < 0 ? bridge_host->err(e, r, "cannot write the journal in %s: %s", o->state, strerror(-r)) : 0;
+	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", o->state, strerror(-r)) : 0;
 }
 
 static void port_free(struct bridge_port *p)
@@ -253,11 +150,12 @@ static void take_down(struct nl *nl, struct bridge_port *p, int remove_bridge)
 		nl_link_delete(nl, (int)p->info.ifindex, NULL);
 	tap_close(&p->tap);
 	if (remove_bridge && p->bridge)
-		bridge_remove_unused(nl, p->bridge);
+		bridgedev_remove_unused(nl, p->bridge, NULL);
 }
 
 static int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 {
+	struct brport_want port_want = { 0 };
 	struct bridge_want w;
 	struct nl_link br = { 0 };
 	struct bridge_port *p;
@@ -273,67 +171,64 @@ static int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *
 	if (r < 0)
 		return r;
 	if (!o->state)
-		return bridge_host->err(e, -EINVAL, "the host gave no folder for the journal");
+		return net_host->err(e, -EINVAL, "the host gave no folder for the journal");
 	r = nl_open(&nl);
 	if (r < 0)
-		return bridge_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
 	p = calloc(1, sizeof(*p));
 	if (p) {
 		p->state = strdup(o->state);
 		p->owner = strdup(o->owner);
 	}
 	if (!p || !p->state || !p->owner) {
-		r = bridge_host->err(e, -ENOMEM, "no memory for a port");
+		r = net_host->err(e, -ENOMEM, "no memory for a port");
 		goto no_lock;
 	}
 	lock = journal_lock(o->state, w.create);
 	if (lock < 0) {
-		r = bridge_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
+		r = net_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
 		goto no_lock;
 	}
 	r = find_bridge(&nl, &w, &br, e);
 	if (r < 0)
 		goto unlock;
 	if (r)
-		bridge_tmp_name(tmp);
+		bridgedev_tmp_name(tmp);
 	r = write_plan(o, &w, tmp[0] ? tmp : NULL, e);
 	if (r < 0)
 		goto unlock;
-	p->ours = tmp[0] || !strncmp(br.alias, "vhost:", 6);
+	p->ours = tmp[0] || tag_ours(br.alias);
 	if (tmp[0]) {
-		r = bridge_make(&nl, &w, tmp, &br, e);
+		r = bridgedev_make(&nl, &w.dev, tmp, &br, e);
 		if (r < 0)
 			goto undo;
-		if (!w.mtu)
+		if (!w.dev.mtu)
 			br.mtu = br.mtu ? br.mtu : 1500;
 	} else {
-		if (p->ours && w.family)
-			r = bridge_add_address(&nl, &w, br.ifindex, &added, e);
+		if (p->ours && w.dev.address.family)
+			r = bridgedev_add_address(&nl, &w.dev, br.ifindex, &added, e);
 		if (r < 0)
 			goto undo;
 		warn_silent(&br);
 	}
 	p->bridge = br.ifindex;
-	r = tap_open(&p->tap, bridge_host, o->ifname, o->pairs, e);
+	r = tap_open(&p->tap, net_host, o->ifname, o->pairs, e);
 	if (r < 0)
 		goto undo;
-	r = enslave(&nl, p, &w, o->mac, &br, e);
+	port_want.owner = w.dev.owner;
+	port_want.guest_mac = o->mac;
+	port_want.mtu = w.dev.mtu;
+	port_want.isolated = w.isolated;
+	r = brport_attach(&nl, &p->tap, &port_want, &br, &p->info, e);
 	if (r < 0)
 		goto undo;
-	p->info.path = VH_NET_PATH_TAP;
-	memcpy(p->info.ifname, p->tap.ifname, sizeof(p->info.ifname));
-	p->info.pairs = p->tap.n;
-	p->info.vnet_hdr = 12;
-	p->info.offload = tap_probe_offload(&p->tap);
-	memcpy(p->info.mac, o->mac, sizeof(p->info.mac));
-	p->info.link = 1;
 	close(lock);
 	nl_release(&nl);
 	*port = p;
 	return 0;
 undo:
 	if (added)
-		bridge_drop_address(&nl, &w, br.ifindex);
+		bridgedev_drop_address(&nl, &w.dev, br.ifindex);
 	take_down(&nl, p, tmp[0] != '\0');
 	journal_remove(o->state, o->owner);
 unlock:
@@ -360,7 +255,7 @@ static int bridge_queue_fd(void *port, uint32_t pair, struct vh_err *e)
 	struct bridge_port *p = port;
 
 	if (pair >= p->tap.n)
-		return bridge_host->err(e, -EINVAL, "tap %s has no queue pair %u", p->tap.ifname, pair);
+		return net_host->err(e, -EINVAL, "tap %s has no queue pair %u", p->tap.ifname, pair);
 	return p->tap.fd[pair];
 }
 
@@ -375,7 +270,7 @@ static int bridge_set_link(void *port, uint32_t up, struct vh_err *e)
 		r = nl_commit(&nl);
 	}
 	if (r < 0)
-		bridge_host->err(e, r, "cannot set %s %s: %s", p->tap.ifname, up ? "up" : "down",
+		net_host->err(e, r, "cannot set %s %s: %s", p->tap.ifname, up ? "up" : "down",
 				 nl.text[0] ? nl.text : strerror(-r));
 	else
 		p->info.link = up != 0;
@@ -403,13 +298,30 @@ static void bridge_close(void *port)
 	port_free(p);
 }
 
+/* A journal names a bridge by the name under which it was being made; nobody else's has one like it. */
+static int journal_entry(struct collect *c, const char *owner, const char *text)
+{
+	char tmp[16], end;
+
+	if (strncmp(text, "bridge ", 7) && strncmp(text, "tap ", 4))
+		return 0;
+	if (sscanf(text, "bridge %15s%c", tmp, &end) == 2 && !strncmp(tmp, "vhb", 3))
+		collect_drop_unborn(c, "bridge", tmp, owner);
+	return 1;
+}
+
+static int bridge_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx, struct vh_err *e)
+{
+	return collect_run(state, alive, fn, ctx, journal_entry, e);
+}
+
 static const struct vh_opt opt_name = { sizeof(struct vh_opt), VH_OPT_STR, VH_OPT_REQUIRED | VH_OPT_MAIN, "name",
 	"The bridge", NULL, NULL, 1, 15 };
 static const struct vh_opt opt_create = { sizeof(struct vh_opt), VH_OPT_BOOL, 0, "create",
 	"Make the bridge if it does not exist; its last user removes it", "off", NULL, 0, 0 };
 static const struct vh_opt opt_address = { sizeof(struct vh_opt), VH_OPT_STR, 0, "address",
 	"The host's address on a bridge that is made here, as 192.0.2.1/24", NULL, NULL, 1, 64 };
-static const struct vh_opt opt_isolated = { sizeof(struct vh_opt), VH_OPT_BOOL, 0, "isolated",
+static const struct vh_opt opt_isolated = { sizeof(struct vh_opt), VH_OPT_BOOL, VH_OPT_NIC, "isolated",
 	"Reach only ports of the bridge that are not isolated themselves", "off", NULL, 0, 0 };
 static const struct vh_opt *const options[] = { &opt_name, &opt_create, &opt_address, &opt_isolated, NULL };
 
@@ -442,7 +354,7 @@ static const struct vh_plugin desc = {
 
 VH_EXPORT int vh_plugin_entry_v1(const struct vh_host *host, const struct vh_plugin **out)
 {
-	bridge_host = host;
+	net_host = host;
 	*out = &desc;
 	return 0;
 }

@@ -26,7 +26,7 @@
 #define VH_ABI_MAJOR 1u
 #define VH_ABI_MINOR 0u
 /* Not 0 until 1.0 is released: a draft plugin loads only into a host of the same draft. Raised by every change. */
-#define VH_ABI_DRAFT 4u
+#define VH_ABI_DRAFT 5u
 
 #ifdef __cplusplus
 #define VH_EXPORT extern "C" __attribute__((visibility("default")))

@@ -12,6 +12,9 @@
 #include <vhost/opt.h>
 
 #define VH_NET_PATH_TAP 1u /* queue_fd gives tap or macvtap fds, opened with IFF_VNET_HDR */
+/* queue_fd gives a connected stream socket (one pair): each frame is led by its length, 32 bits, big-endian, and has no vnet
+ * header, so no offload either. What QEMU's `-netdev stream`, passt and others speak. */
+#define VH_NET_PATH_STREAM 2u
 
 /* Offloads, wanted and given. */
 #define VH_NET_CSUM UINT64_C(0x1)
@@ -38,8 +41,36 @@ struct vh_net_open {
 	uint16_t mtu;        /* 0: the backend's own */
 	uint64_t offload;    /* VH_NET_CSUM ... wanted */
 	uint64_t flags;      /* VH_NET_OPEN_* */
+	const char *network; /* the defined network that the port is in, whose options are in opts too; NULL: none */
+	const char *kind;    /* its kind, one of vh_net_ops.kinds; NULL as above */
 };
 #define VH_NET_OPEN_DRY_RUN UINT64_C(0x1) /* must-understand: change nothing; plan() tells the steps; no port */
+
+/*
+ * A network is an object with a name: a definition that the host keeps (type, kind, options), which makes ports of `--net NAME`
+ * share what they need. open() makes what is missing and the last close() removes it; start() makes it and keeps it until stop().
+ */
+struct vh_network {
+	uint32_t size, resv;
+	const char *name, *kind;
+	const struct vh_opts *opts; /* without those marked VH_OPT_NIC */
+	const char *owner; /* the tag of what is kept: "vhost:@NAME:ID"; NULL: nothing is (plan, describe) */
+	const char *state; /* the folder for the journal, as for a port */
+};
+
+/* A part of a network, for people: the uplink, bridges, VLANs, ports. Strings may be NULL. */
+struct vh_net_part {
+	uint32_t size, ifindex; /* 0: no interface */
+	const char *kind;  /* "uplink", "bridge", "vlan", "port", "macvtap", "service" (dnsmasq, NAT) */
+	const char *name;
+	const char *above; /* the name of the part that this one is attached to */
+	const char *owner; /* its owner tag */
+	const char *detail; /* "VLAN 10 untagged", "192.0.2.1/24" */
+	uint32_t mtu;
+	uint8_t up, resv[3];
+	uint8_t mac[6], resv2[2];
+};
+typedef void vh_net_part_fn(void *ctx, const struct vh_net_part *part);
 
 struct vh_net_info {
 	uint32_t size, path; /* VH_NET_PATH_* */
@@ -87,6 +118,17 @@ struct vh_net_ops {
 	 * others are never touched. Absent: nothing is ever left. */
 	int (*gc)(const char *state, int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx,
 		  struct vh_err *e);
+	/* The kinds of network that this backend makes, NULL-terminated: "vlan". Absent: none, only ports of their own. */
+	const char *const *kinds;
+	/* [main][privileged] may block. Transactional, and nothing to do for a network that is started. Absent with kinds: nothing
+	 * needs to be kept. */
+	int (*start)(const struct vh_network *n, struct vh_err *e);
+	/* [main][privileged] may block. -EBUSY: it has ports, which the text names. Nothing to do for one that is not started. */
+	int (*stop)(const struct vh_network *n, struct vh_err *e);
+	/* [main] The steps of start(), without doing any. */
+	int (*plan_start)(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
+	/* [main] The parts that exist now, from the uplink down. */
+	int (*describe)(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, struct vh_err *e);
 };
 
 #endif

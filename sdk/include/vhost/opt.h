@@ -26,6 +26,7 @@
 #define VH_OPT_LIVE UINT64_C(0x4)        /* may be changed while open */
 #define VH_OPT_DEPRECATED UINT64_C(0x8)
 #define VH_OPT_MAIN UINT64_C(0x10)       /* the main key: a first part without `=` sets it */
+#define VH_OPT_NIC UINT64_C(0x20)        /* net: of one port, not of its network: given with --net NAME, not at `net define` */
 
 struct vh_opt {
 	uint32_t size, type; /* VH_OPT_STR ... */

@@ -4,7 +4,7 @@
  * Making and removing a bridge. It is made under a random name and tagged in the same batch, so that there is never an
  * untagged one of ours that could be taken for somebody's, and then gets its name and goes up in one step.
  */
-#include "bridge.h"
+#include "bridgedev.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-void bridge_tmp_name(char tmp[16])
+#include "plugin.h"
+#include "tag.h"
+
+void bridgedev_tmp_name(char tmp[16])
 {
 	uint8_t r[6] = { 0 };
 
@@ -28,7 +31,7 @@ void bridge_tmp_name(char tmp[16])
 }
 
 /* The same on this host whenever a bridge of this name is made, another one on other hosts. */
-void bridge_mac(const char *name, uint8_t mac[6])
+void bridgedev_mac(const char *name, uint8_t mac[6])
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 	char id[64];
@@ -51,21 +54,21 @@ void bridge_mac(const char *name, uint8_t mac[6])
 		mac[i] = (uint8_t)(h >> (8 * i));
 }
 
-static int explain(struct nl *nl, int r, const struct bridge_want *w, const char *what, struct vh_err *e)
+static int explain(struct nl *nl, int r, const struct bridgedev_want *w, const char *what, struct vh_err *e)
 {
 	if (r == -EPERM || r == -EACCES)
-		bridge_host->remedy(e, "run as root, or give the program CAP_NET_ADMIN");
+		net_host->remedy(e, "run as root, or give the program CAP_NET_ADMIN");
 	else if (r == -EOPNOTSUPP)
-		bridge_host->remedy(e, "load the module with 'modprobe bridge'");
-	return bridge_host->err(e, r, "cannot %s bridge %s: %s", what, w->name, nl->text[0] ? nl->text : strerror(-r));
+		net_host->remedy(e, "load the module with 'modprobe bridge'");
+	return net_host->err(e, r, "cannot %s bridge %s: %s", what, w->name, nl->text[0] ? nl->text : strerror(-r));
 }
 
-static void put_address(struct nl *nl, uint16_t type, const struct bridge_want *w, int ifindex)
+static void put_address(struct nl *nl, uint16_t type, const struct bridgedev_want *w, int ifindex)
 {
-	nl_addr(nl, type, w->family, w->addr, w->prefix, ifindex);
+	nl_addr(nl, type, w->address.family, w->address.addr, w->address.prefix, ifindex);
 }
 
-int bridge_add_address(struct nl *nl, const struct bridge_want *w, int ifindex, int *added, struct vh_err *e)
+int bridgedev_add_address(struct nl *nl, const struct bridgedev_want *w, int ifindex, int *added, struct vh_err *e)
 {
 	int r;
 
@@ -75,19 +78,19 @@ int bridge_add_address(struct nl *nl, const struct bridge_want *w, int ifindex, 
 	return !r || r == -EEXIST ? 0 : explain(nl, r, w, "give an address to", e);
 }
 
-void bridge_drop_address(struct nl *nl, const struct bridge_want *w, int ifindex)
+void bridgedev_drop_address(struct nl *nl, const struct bridgedev_want *w, int ifindex)
 {
 	put_address(nl, RTM_DELADDR, w, ifindex);
 	nl_commit(nl);
 }
 
-int bridge_make(struct nl *nl, const struct bridge_want *w, const char *tmp, struct nl_link *out, struct vh_err *e)
+int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tmp, struct nl_link *out, struct vh_err *e)
 {
 	uint8_t mac[6];
 	size_t info, data;
 	int r;
 
-	bridge_mac(w->name, mac);
+	bridgedev_mac(w->name, mac);
 	nl_link_begin(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, AF_UNSPEC, 0, tmp, -1);
 	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
 	if (w->mtu)
@@ -118,7 +121,7 @@ int bridge_make(struct nl *nl, const struct bridge_want *w, const char *tmp, str
 		r = explain(nl, r, w, "name the new", e);
 		goto undo;
 	}
-	if (w->family)
+	if (w->address.family)
 		put_address(nl, RTM_NEWADDR, w, out->ifindex);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, out->ifindex, NULL, 1);
 	r = nl_commit(nl);
@@ -147,7 +150,7 @@ static void count_port(void *ctx, const struct nl_link *l)
 	p->n += l->master == p->master;
 }
 
-int bridge_remove_unused(struct nl *nl, int ifindex)
+int bridgedev_remove_unused(struct nl *nl, int ifindex, const char *held)
 {
 	struct ports p = { .master = ifindex };
 	struct nl_link l;
@@ -157,7 +160,7 @@ int bridge_remove_unused(struct nl *nl, int ifindex)
 		return 0;
 	if (r < 0)
 		return r;
-	if (strcmp(l.kind, "bridge") || strncmp(l.alias, "vhost:", 6))
+	if (strcmp(l.kind, "bridge") || !tag_removable(l.alias, held))
 		return 0;
 	for (int tries = 0; tries < 20; tries++) {
 		p.n = 0;

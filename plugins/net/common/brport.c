@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+#include "brport.h"
+
+#include <errno.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "plugin.h"
+
+#define ADDR_GEN_MODE_NONE 1 /* IN6_ADDR_GEN_MODE_NONE */
+
+void brport_mac(const uint8_t guest[6], uint8_t mac[6])
+{
+	memcpy(mac, guest, 6);
+	mac[0] = guest[0] == 0xfe ? 0xfa : 0xfe;
+}
+
+static void put_no_ipv6(struct nl *nl, int ifindex)
+{
+	size_t a, b;
+
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, ifindex, NULL, -1);
+	a = nl_nest(nl, IFLA_AF_SPEC);
+	b = nl_nest(nl, AF_INET6);
+	nl_put_u8(nl, IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+	nl_nest_end(nl, b);
+	nl_nest_end(nl, a);
+}
+
+static void put_isolated(struct nl *nl, int ifindex)
+{
+	size_t a, b;
+
+	nl_link_begin(nl, RTM_NEWLINK, 0, AF_UNSPEC, ifindex, NULL, -1);
+	a = nl_nest(nl, IFLA_LINKINFO);
+	nl_put_str(nl, IFLA_INFO_SLAVE_KIND, "bridge");
+	b = nl_nest(nl, IFLA_INFO_SLAVE_DATA);
+	nl_put_u8(nl, IFLA_BRPORT_ISOLATED, 1);
+	nl_nest_end(nl, b);
+	nl_nest_end(nl, a);
+}
+
+int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want *w, const struct nl_link *br,
+		  struct vh_net_info *info, struct vh_err *e)
+{
+	unsigned isolated = 0, n;
+	struct ifreq ifr = { 0 };
+	uint8_t mac[6];
+	int i, r;
+
+	memcpy(ifr.ifr_name, tap->ifname, IFNAMSIZ);
+	if (ioctl(nl->fd, SIOCGIFINDEX, &ifr) < 0)
+		return net_host->err(e, -errno, "tap %s vanished: %s", tap->ifname, strerror(errno));
+	i = ifr.ifr_ifindex;
+	info->ifindex = (uint32_t)i;
+	info->mtu = w->mtu ? w->mtu : br->mtu;
+	brport_mac(w->guest_mac, mac);
+	/* The host shall have no address on the guest's side, so also no IPv6 one of its own making. A kernel without IPv6
+	 * refuses this request, which is as good. */
+	put_no_ipv6(nl, i);
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, -1);
+	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
+	nl_put_u32(nl, IFLA_MTU, info->mtu);
+	nl_put_str(nl, IFLA_IFALIAS, w->owner);
+	nl_put_u32(nl, IFLA_MASTER, (uint32_t)br->ifindex);
+	if (w->isolated) {
+		isolated = nl->n;
+		put_isolated(nl, i);
+	}
+	if (w->extra)
+		w->extra(nl, i, w->ctx);
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, 1);
+	n = nl->n;
+	r = nl_commit(nl);
+	if (r < 0 && n <= NL_BATCH_MAX && nl->result[0] == r) {
+		r = 0;
+		for (unsigned k = 1; k < n && !r; k++)
+			r = nl->result[k];
+	}
+	if (!r) {
+		info->path = VH_NET_PATH_TAP;
+		memcpy(info->ifname, tap->ifname, sizeof(info->ifname));
+		info->pairs = tap->n;
+		info->vnet_hdr = 12;
+		info->offload = tap_probe_offload(tap);
+		memcpy(info->mac, w->guest_mac, sizeof(info->mac));
+		info->link = 1;
+		return 0;
+	}
+	if (r == -EPERM)
+		net_host->remedy(e, "run as root, or give the program CAP_NET_ADMIN");
+	if (isolated && nl->result[isolated] && !nl->result[1])
+		return net_host->err(e, r, "cannot isolate %s on bridge %s: %s", tap->ifname, br->name,
+				     nl->text[0] ? nl->text : strerror(-r));
+	return net_host->err(e, r, "cannot attach %s with MTU %u to bridge %s: %s", tap->ifname, info->mtu, br->name,
+			     nl->text[0] ? nl->text : strerror(-r));
+}
