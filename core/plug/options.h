@@ -9,7 +9,7 @@
 #include "util/parse.h"
 
 #define OPTIONS_MAX 256u /* of one scope */
-#define OPT_FLAGS_KNOWN (VH_OPT_REQUIRED | VH_OPT_REPEAT | VH_OPT_LIVE | VH_OPT_DEPRECATED | VH_OPT_MAIN)
+#define OPT_FLAGS_KNOWN (VH_OPT_REQUIRED | VH_OPT_REPEAT | VH_OPT_LIVE | VH_OPT_DEPRECATED | VH_OPT_MAIN | VH_OPT_NIC)
 
 struct optset; /* owns the values; their names point into the schema */
 /* Every key of `given` must be in the schema (near names are suggested); defaults are applied, ranges checked. `what`
