@@ -22,7 +22,7 @@ static char *count_of(JsonObject *o, const char *name)
 int vm_run_info(struct cmd_ctx *c, struct vh_err *e)
 {
 	g_autofree char *memory = NULL;
-	const char *reason, *master;
+	const char *reason, *master, *network;
 	JsonObject *o, *d;
 	int r = vm_ask(c->args[0], REPLY_MS, "Info", NULL, &o, e);
 
@@ -46,7 +46,9 @@ int vm_run_info(struct cmd_ctx *c, struct vh_err *e)
 	}
 	for (unsigned i = 0; (d = vm_element(o, "nics", i)); i++) {
 		master = vm_text(d, "master");
-		printf("NIC:     %s%s%s, MAC %s, MTU %d, %d queue pair%s\n", vm_text(d, "ifname"), master ? " on " : "", master ? master : "",
+		network = vm_text(d, "network");
+		printf("NIC:     %s%s%s%s%s%s, MAC %s, MTU %d, %d queue pair%s\n", vm_text(d, "ifname"), master ? " on " : "", master ? master : "",
+		       network ? ", network " : "", network ? network : "", json_object_get_boolean_member(d, "link") ? "" : ", link down",
 		       vm_text(d, "mac"), (int)vm_num(d, "mtu"), (int)vm_num(d, "queue_pairs"), vm_num(d, "queue_pairs") == 1 ? "" : "s");
 	}
 	json_object_unref(o);

@@ -16,7 +16,7 @@ struct job {
 	struct job *next;
 	enum job_op op;
 	int64_t arg;
-	char *disk, *name; /* of a disk's job */
+	char *disk, *name; /* of a disk's job; disk: or the NIC of a link's */
 	int then_wait; /* Stop: the answer comes when the machine is down */
 	int result;
 	struct vh_err err;
@@ -202,6 +202,8 @@ static JsonObject *info(struct ctl_server *s)
 		num(d, "mtu", n->mtu);
 		num(d, "queue_pairs", n->pairs);
 		json_object_set_boolean_member(d, "link", n->link != 0);
+		if (net_port_network(mach_port(m, i)))
+			json_object_set_string_member(d, "network", net_port_network(mach_port(m, i)));
 		if (!net_master(n->ifname, text) && text[0])
 			json_object_set_string_member(d, "master", text);
 	}
@@ -265,6 +267,21 @@ static int disk_job(struct job *j, struct vh_err *e)
 	}
 }
 
+static int link_job(struct job *j, struct vh_err *e)
+{
+	struct mach *m = j->s->mach;
+	unsigned i = 0;
+	int r = mach_set_link(m, j->disk, j->arg != 0, &i, e);
+
+	if (r < 0)
+		return r;
+	j->reply = json_object_new();
+	num(j->reply, "nic", i);
+	json_object_set_string_member(j->reply, "ifname", net_port_info(mach_port(m, i))->ifname);
+	json_object_set_boolean_member(j->reply, "link", net_port_info(mach_port(m, i))->link != 0);
+	return 0;
+}
+
 /* [main loop] */
 static void go(struct vh_task *t)
 {
@@ -301,6 +318,9 @@ static void go(struct vh_task *t)
 	case JOB_SNAP_DELETE:
 	case JOB_RESIZE_DISK:
 		j->result = disk_job(j, &j->err);
+		break;
+	case JOB_LINK:
+		j->result = link_job(j, &j->err);
 		break;
 	}
 	loop_post(j->s->loop, &j->back);

@@ -164,6 +164,19 @@ static void resize_disk(struct conn *c, const struct varlink_call *call)
 		job_start_disk(c->s, c, JOB_RESIZE_DISK, disk, NULL, bytes);
 }
 
+static void set_link(struct conn *c, const struct varlink_call *call)
+{
+	const char *nic = NULL;
+	int up = 0;
+
+	if (varlink_str(call, "nic", &nic) != 1)
+		conn_invalid(c, "nic");
+	else if (varlink_bool(call, "up", &up) != 1)
+		conn_invalid(c, "up");
+	else
+		job_start_disk(c->s, c, JOB_LINK, nic, NULL, up);
+}
+
 static void stats(struct conn *c, const struct varlink_call *call)
 {
 	job_start(c->s, c, JOB_STATS, 0, 0);
@@ -236,6 +249,7 @@ static const char *const with_replay[] = { "replay", NULL };
 static const char *const with_disk[] = { "disk", NULL };
 static const char *const with_snapshot[] = { "disk", "name", NULL };
 static const char *const with_bytes[] = { "disk", "bytes", NULL };
+static const char *const with_link[] = { "nic", "up", NULL };
 static const char *const with_data[] = { "data", NULL };
 
 static const struct method methods[] = {
@@ -255,6 +269,7 @@ static const struct method methods[] = {
 	{ VARLINK_VM ".SnapshotList", with_disk, snapshot_list },
 	{ VARLINK_VM ".SnapshotDelete", with_snapshot, snapshot_delete },
 	{ VARLINK_VM ".ResizeDisk", with_bytes, resize_disk },
+	{ VARLINK_VM ".SetLink", with_link, set_link },
 	{ VARLINK_VM ".Stats", NULL, stats },
 	{ VARLINK_VM ".Events", NULL, events },
 };

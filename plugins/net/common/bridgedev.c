@@ -84,13 +84,37 @@ void bridgedev_drop_address(struct nl *nl, const struct bridgedev_want *w, int i
 	nl_commit(nl);
 }
 
-int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tmp, struct nl_link *out, struct vh_err *e)
+/* Without the kernel's word for it (before Linux 5.5) the long name is left out. */
+static int put_altname(struct nl *nl, int ifindex, const char *name)
 {
-	uint8_t mac[6];
-	size_t info, data;
+	size_t list;
 	int r;
 
-	bridgedev_mac(w->name, mac);
+	nl_link_begin(nl, RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND, AF_UNSPEC, ifindex, NULL, -1);
+	list = nl_nest(nl, IFLA_PROP_LIST | NLA_F_NESTED);
+	nl_put_str(nl, IFLA_ALT_IFNAME, name);
+	nl_nest_end(nl, list);
+	r = nl_commit(nl);
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+void bridgedev_want_mac(const struct bridgedev_want *w, uint8_t mac[6])
+{
+	static const uint8_t none[6];
+
+	if (memcmp(w->mac, none, sizeof(none)))
+		memcpy(mac, w->mac, 6);
+	else
+		bridgedev_mac(w->name, mac);
+}
+
+int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tmp, struct nl_link *out, struct vh_err *e)
+{
+	size_t info, data, spec, inet6;
+	uint8_t mac[6];
+	int r;
+
+	bridgedev_want_mac(w, mac);
 	nl_link_begin(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, AF_UNSPEC, 0, tmp, -1);
 	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
 	if (w->mtu)
@@ -104,6 +128,13 @@ int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tm
 	nl_nest_end(nl, info);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, 0, tmp, -1);
 	nl_put_str(nl, IFLA_IFALIAS, w->owner);
+	if (w->no_addrgen) {
+		spec = nl_nest(nl, IFLA_AF_SPEC);
+		inet6 = nl_nest(nl, AF_INET6);
+		nl_put_u8(nl, IFLA_INET6_ADDR_GEN_MODE, 1); /* IN6_ADDR_GEN_MODE_NONE */
+		nl_nest_end(nl, inet6);
+		nl_nest_end(nl, spec);
+	}
 	r = nl_commit(nl);
 	if (r < 0) {
 		r = explain(nl, r, w, "make", e);
@@ -120,6 +151,13 @@ int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tm
 	if (r < 0) {
 		r = explain(nl, r, w, "name the new", e);
 		goto undo;
+	}
+	if (w->altname) {
+		r = put_altname(nl, out->ifindex, w->altname);
+		if (r < 0) {
+			r = explain(nl, r, w, "give its long name to", e);
+			goto undo;
+		}
 	}
 	if (w->address.family)
 		put_address(nl, RTM_NEWADDR, w, out->ifindex);

@@ -75,7 +75,7 @@ int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, 1);
 	n = nl->n;
 	r = nl_commit(nl);
-	if (r < 0 && n <= NL_BATCH_MAX && nl->result[0] == r) {
+	if (r < 0 && n <= nl->cap && nl->result[0] == r) {
 		r = 0;
 		for (unsigned k = 1; k < n && !r; k++)
 			r = nl->result[k];

@@ -11,6 +11,7 @@
 #include "journal.h"
 #include "plugin.h"
 #include "tag.h"
+#include "uplink.h"
 
 static void remember(void *ctx, const struct nl_link *l)
 {
@@ -29,12 +30,13 @@ static void remember(void *ctx, const struct nl_link *l)
 	c->link[c->n++] = *l;
 }
 
-static unsigned ports_of(const struct collect *c, const struct nl_link *br)
+/* Without `but`, 0: all. */
+static unsigned ports_of(const struct collect *c, const struct nl_link *br, int but)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < c->n; i++)
-		n += c->link[i].ifindex && c->link[i].master == br->ifindex;
+		n += c->link[i].ifindex && c->link[i].master == br->ifindex && c->link[i].ifindex != but;
 	return n;
 }
 
@@ -65,6 +67,32 @@ void collect_drop_unborn(struct collect *c, const char *kind, const char *tmp, c
 	}
 }
 
+/* What the host had on an uplink goes back there, when that is the last port. 1: it has none now. */
+static int left_by_uplink(struct collect *c, const struct nl_link *br)
+{
+	char name[16];
+	int up = uplink_of(c->state, br->ifindex, name);
+
+	if (!up)
+		return !ports_of(c, br, 0);
+	if (ports_of(c, br, up) || uplink_leave(&c->nl, c->state, br->ifindex))
+		return 0;
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->link[i].ifindex == up)
+			c->link[i].master = 0;
+	return 1;
+}
+
+static void restored(void *ctx, const char *uplink, int result)
+{
+	const struct collect *c = ctx;
+	char what[64];
+
+	snprintf(what, sizeof(what), "record of uplink %s", uplink);
+	if (c->fn)
+		c->fn(c->ctx, what, "a bridge that is gone", result);
+}
+
 static void drop_objects(struct collect *c)
 {
 	static const char *const leaf[] = { "tun", "macvtap", "macvlan" };
@@ -77,9 +105,10 @@ static void drop_objects(struct collect *c)
 		struct nl_link *l = &c->link[i];
 
 		/* Others may have joined it: then the last of them removes it. */
-		if (!strcmp(l->kind, "bridge") && dead(c, l) && !ports_of(c, l))
+		if (!strcmp(l->kind, "bridge") && dead(c, l) && left_by_uplink(c, l))
 			collect_drop(c, l, l->alias);
 	}
+	uplink_collect(&c->nl, c->state, restored, c);
 }
 
 struct entries {

@@ -10,6 +10,7 @@
 #include <netlink/netlink.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -55,6 +56,14 @@ static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
 	return 0;
 }
 
+static int parse_addrgen(struct nlattr *spec)
+{
+	struct nlattr *inet6 = spec ? nla_find(nla_data(spec), nla_len(spec), AF_INET6) : NULL, *mode;
+
+	mode = inet6 ? nla_find(nla_data(inet6), nla_len(inet6), IFLA_INET6_ADDR_GEN_MODE) : NULL;
+	return mode && nla_len(mode) >= 1 ? nla_get_u8(mode) : -1;
+}
+
 /* Not rtnl_link: that reads all of a link, and refuses it whole when one detail is newer than the library. */
 static int parse_link(struct nlmsghdr *h, struct nl_link *l)
 {
@@ -68,6 +77,8 @@ static int parse_link(struct nlmsghdr *h, struct nl_link *l)
 	i = nlmsg_data(h);
 	l->ifindex = i->ifi_index;
 	l->flags = i->ifi_flags;
+	l->type = i->ifi_type;
+	l->addrgen = parse_addrgen(tb[IFLA_AF_SPEC]);
 	attr_str(tb[IFLA_IFNAME], l->name, sizeof(l->name));
 	attr_str(tb[IFLA_IFALIAS], l->alias, sizeof(l->alias));
 	l->master = (int)attr_u32(tb[IFLA_MASTER]);
@@ -155,6 +166,8 @@ static int on_message(struct nl_msg *msg, void *arg)
 	struct nl *nl = arg;
 	struct nl_link l;
 
+	if (nl->raw && (h->nlmsg_type == RTM_NEWADDR || h->nlmsg_type == RTM_NEWROUTE))
+		nl->raw(nl->ctx, h);
 	if (h->nlmsg_type != RTM_NEWLINK)
 		return NL_OK;
 	if (parse_link(h, &l) < 0)
@@ -167,11 +180,29 @@ static int on_message(struct nl_msg *msg, void *arg)
 	return NL_OK;
 }
 
+static int more_room(struct nl *nl)
+{
+	unsigned cap = nl->cap ? 2 * nl->cap : 8;
+	struct nl_msg **msg = realloc(nl->msg, cap * sizeof(*msg));
+	int *result;
+
+	if (!msg)
+		return -ENOMEM;
+	nl->msg = msg;
+	result = realloc(nl->result, cap * sizeof(*result));
+	if (!result)
+		return -ENOMEM;
+	memset(result + nl->cap, 0, (cap - nl->cap) * sizeof(*result));
+	nl->result = result;
+	nl->cap = cap;
+	return 0;
+}
+
 int nl_open(struct nl *nl)
 {
 	struct timeval limit = { .tv_sec = 10 };
 	struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
-	int one = 1, r;
+	int one = 1, room = 4 << 20, r;
 
 	memset(nl, 0, sizeof(*nl));
 	nl->fd = -1;
@@ -185,8 +216,10 @@ int nl_open(struct nl *nl)
 	nl_cb_set(cb, NL_CB_DUMP_INTR, NL_CB_CUSTOM, on_interrupted, nl);
 	nl->sock = nl_socket_alloc_cb(cb);
 	nl_cb_put(cb);
-	if (!nl->sock)
+	if (!nl->sock || more_room(nl) < 0) {
+		nl_release(nl);
 		return -ENOMEM;
+	}
 	errno = 0;
 	r = code(nl_connect(nl->sock, NETLINK_ROUTE));
 	if (r < 0) {
@@ -197,6 +230,11 @@ int nl_open(struct nl *nl)
 	/* Without these answers are only longer, or have no text. */
 	setsockopt(nl->fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
 	setsockopt(nl->fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
+	/* libnl's 32 KiB are too few for a batch that moves hundreds of addresses, or for its answers. */
+	if (setsockopt(nl->fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(nl->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	if (setsockopt(nl->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(nl->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	setsockopt(nl->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	return 0;
 }
@@ -214,6 +252,11 @@ void nl_release(struct nl *nl)
 	batch_clear(nl);
 	if (nl->sock)
 		nl_socket_free(nl->sock);
+	free(nl->msg);
+	free(nl->result);
+	nl->msg = NULL;
+	nl->result = NULL;
+	nl->cap = 0;
 	nl->sock = NULL;
 	nl->fd = -1;
 }
@@ -233,6 +276,8 @@ static int batch_add(struct nl *nl, struct nl_msg *msg)
 		fail(nl, -ENOMEM);
 	else if (nl->n == NL_BATCH_MAX)
 		fail(nl, -EMSGSIZE);
+	else if (nl->n == nl->cap && more_room(nl) < 0)
+		fail(nl, -ENOMEM);
 	if (nl->bad) {
 		nlmsg_free(msg);
 		return 0;
@@ -260,6 +305,13 @@ void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int
 		fail(nl, -EMSGSIZE);
 	if (name)
 		nl_put_str(nl, IFLA_IFNAME, name);
+}
+
+void nl_begin(struct nl *nl, uint16_t type, uint16_t flags, const void *head, size_t len)
+{
+	if (batch_add(nl, nlmsg_alloc_simple(type, flags)) &&
+	    nlmsg_append(nl->msg[nl->n - 1], (void *)(uintptr_t)head, len, NLMSG_ALIGNTO) < 0)
+		fail(nl, -EMSGSIZE);
 }
 
 void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigned prefix, int ifindex)
@@ -329,16 +381,19 @@ void nl_nest_end(struct nl *nl, size_t mark)
 /* All requests by one system call. */
 static int send_batch(struct nl *nl)
 {
-	struct iovec iov[NL_BATCH_MAX];
+	struct iovec *iov = calloc(nl->n, sizeof(*iov));
 	int r;
 
+	if (!iov)
+		return -ENOMEM;
 	for (unsigned i = 0; i < nl->n; i++) {
 		iov[i].iov_base = nlmsg_hdr(nl->msg[i]);
 		iov[i].iov_len = NLMSG_ALIGN(nlmsg_hdr(nl->msg[i])->nlmsg_len);
 	}
 	errno = 0;
-	r = nl_send_iovec(nl->sock, nl->msg[0], iov, nl->n);
-	return code(r);
+	r = code(nl_send_iovec(nl->sock, nl->msg[0], iov, nl->n));
+	free(iov);
+	return r;
 }
 
 static int receive(struct nl *nl)
@@ -358,7 +413,7 @@ int nl_commit(struct nl *nl)
 
 	if (!nl->n && !r)
 		return 0;
-	memset(nl->result, 0, sizeof(nl->result));
+	memset(nl->result, 0, nl->cap * sizeof(*nl->result));
 	nl->text[0] = '\0';
 	nl->done = 0;
 	if (!r)
@@ -367,7 +422,7 @@ int nl_commit(struct nl *nl)
 		struct nlmsghdr *last = nlmsg_hdr(nl->msg[nl->n - 1]);
 
 		/* Failures are always answered; of what goes well one answer at the end is enough. */
-		if (last->nlmsg_type != RTM_GETLINK)
+		if (last->nlmsg_type != RTM_GETLINK && last->nlmsg_type != RTM_GETADDR && last->nlmsg_type != RTM_GETROUTE)
 			last->nlmsg_flags |= NLM_F_ACK;
 		r = send_batch(nl);
 	}
@@ -412,6 +467,19 @@ int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct n
 	nl->ctx = ctx;
 	r = nl_commit(nl);
 	nl->link = NULL;
+	return r;
+}
+
+int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, const struct nlmsghdr *h), void *ctx)
+{
+	struct rtmsg m = { .rtm_family = (unsigned char)family }; /* an ifaddrmsg is shorter, and begins with its family as well */
+	int r;
+
+	nl_begin(nl, type, NLM_F_DUMP, &m, type == RTM_GETADDR ? sizeof(struct ifaddrmsg) : sizeof(m));
+	nl->raw = fn;
+	nl->ctx = ctx;
+	r = nl_commit(nl);
+	nl->raw = NULL;
 	return r;
 }
 

@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <vhost/host.h>
 
-#define NL_BATCH_MAX 8u
+#define NL_BATCH_MAX 1024u /* what one system call takes */
 
 struct nl_link {
 	int ifindex, master;
@@ -25,6 +25,8 @@ struct nl_link {
 	uint8_t mac[6];
 	uint8_t stp;            /* bridges: spanning tree runs */
 	uint32_t forward_delay; /* bridges: hundredths of a second */
+	uint16_t type;          /* ARPHRD_* */
+	int addrgen;            /* IN6_ADDR_GEN_MODE_*, -1: no IPv6 */
 };
 
 struct nl_msg;
@@ -34,15 +36,16 @@ struct nl_sock;
 struct nl {
 	struct nl_sock *sock;
 	int fd;                  /* the socket's, for ioctls */
-	unsigned n;              /* requests in the batch */
+	unsigned n, cap;         /* requests in the batch; room for them, 8 at least */
 	int bad;                 /* the first -errno while the batch was put together */
 	int done;                /* the batch's last request is answered */
 	uint32_t first;          /* sequence number of the batch's first request */
-	int result[NL_BATCH_MAX]; /* of each request, after nl_commit */
+	int *result;             /* of each request, after nl_commit */
 	char text[128];          /* the kernel's words for the first failure, or "" */
 	void (*link)(void *ctx, const struct nl_link *l); /* gets every link of a reply */
+	void (*raw)(void *ctx, const struct nlmsghdr *h); /* gets every address and route of a reply */
 	void *ctx;
-	struct nl_msg *msg[NL_BATCH_MAX];
+	struct nl_msg **msg;
 };
 
 int nl_open(struct nl *nl); /* -errno; nl_release is harmless then */
@@ -52,6 +55,8 @@ void nl_release(struct nl *nl); /* libnl has an nl_close */
 void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int ifindex, const char *name, int up);
 /* RTM_NEWADDR, -EEXIST if it is there, or RTM_DELADDR. */
 void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigned prefix, int ifindex);
+/* Any other request, which begins with this struct. */
+void nl_begin(struct nl *nl, uint16_t type, uint16_t flags, const void *head, size_t len);
 void nl_put(struct nl *nl, uint16_t type, const void *data, size_t len);
 void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v);
 void nl_put_u32(struct nl *nl, uint16_t type, uint32_t v);
@@ -65,6 +70,8 @@ int nl_commit(struct nl *nl);
 int nl_link_get(struct nl *nl, int ifindex, const char *name, struct nl_link *out);
 /* Every link (master 0) or those enslaved to master. -EAGAIN: they changed meanwhile, and some may have been left out. */
 int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct nl_link *l), void *ctx);
+/* Every address (RTM_GETADDR) or route (RTM_GETROUTE) of a family, as the kernel tells it. -EAGAIN as above. */
+int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, const struct nlmsghdr *h), void *ctx);
 int nl_link_delete(struct nl *nl, int ifindex, const char *name);
 
 #endif
