@@ -7,7 +7,9 @@
 #include "boot/boot.h"
 #include "dev/platform.h"
 #include "dev/virtio.h"
+#include "net/guard.h"
 #include "net/port.h"
+#include "net/rate.h"
 #include "store/store.h"
 #include "util/loop.h"
 
@@ -20,6 +22,8 @@ struct mach_nic {
 	int have_mac; /* else derived from the VM's name and the index */
 	unsigned queues;
 	uint16_t mtu;
+	struct guard guard;
+	struct rate_limit in, out; /* what the guest receives, and sends */
 };
 struct mach_config {
 	const char *name;
@@ -68,6 +72,7 @@ int mach_snapshot_remove(struct mach *m, struct disk *d, const char *name, struc
 int mach_resize_disk(struct mach *m, struct disk *d, uint64_t bytes, struct vh_err *e); /* grows; durable when it returns */
 unsigned mach_nics(struct mach *m);
 struct net_port *mach_port(struct mach *m, unsigned i);
+struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i);
 void mach_free(struct mach *m); /* flushes and closes everything */
 
 #endif

@@ -124,3 +124,7 @@ size_t serial_input(struct serial *s, const void *data, size_t len)
 	fake.input_room -= (int)n;
 	return n;
 }
+
+struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i) { return NULL; }
+void virtio_net_get_stats(struct virtio_dev *d, struct virtio_net_stats *out) { *out = (struct virtio_net_stats){ 0 }; }
+void virtio_net_set_rates(struct virtio_dev *d, const struct rate_limit *in, const struct rate_limit *out) { on_main(); }
