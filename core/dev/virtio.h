@@ -157,12 +157,20 @@ void virtio_transport_bell(struct virtio_queue *q, int on); /* the doorbell goes
  * their own. Stopping a device waits for its requests, so what completes them must not be the thread that waits. Strings are
  * copied; images, ports and fds are borrowed and outlive the device.
  */
-struct fmt_image; struct net_port; struct disk;
+struct fmt_image; struct net_port; struct disk; struct guard; struct rate_limit;
 struct virtio_blk_config { struct fmt_image *image; const char *serial; unsigned queues; struct vh_loop *const *loops; unsigned n_loops; const char *label; };
 int virtio_blk_new(struct vm *v, struct pci_host *h, const struct virtio_blk_config *c, struct virtio_dev **out, struct vh_err *e);
-struct virtio_net_config { struct net_port *port; unsigned pairs; uint8_t mac[6]; uint16_t mtu; struct vh_loop *const *loops; unsigned n_loops; const char *label; };
+struct virtio_net_config { struct net_port *port; unsigned pairs; uint8_t mac[6]; uint16_t mtu; struct vh_loop *const *loops; unsigned n_loops; const char *label;
+	const struct guard *guard; const struct rate_limit *in, *out; /* NULL: none */ };
 int virtio_net_new(struct vm *v, struct pci_host *h, const struct virtio_net_config *c, struct virtio_dev **out, struct vh_err *e);
-void virtio_net_set_link(struct virtio_dev *d, int up);
+void virtio_net_set_link(struct virtio_dev *d, int up); /* [any] */
+/* [any] Limits of what the guest receives and sends, from now on; NULL: as they are. */
+void virtio_net_set_rates(struct virtio_dev *d, const struct rate_limit *in, const struct rate_limit *out);
+/* [any] Tells the network where the guest is, after it was silent: by the guest's driver, or if that cannot, by a RARP of ours. */
+void virtio_net_announce(struct virtio_dev *d);
+/* What the device itself counts; waits: how often a limit held something up. */
+struct virtio_net_stats { uint64_t rx_packets, rx_bytes, rx_dropped, tx_packets, tx_bytes, tx_dropped, guard_dropped, rate_in_waits, rate_out_waits; };
+void virtio_net_get_stats(struct virtio_dev *d, struct virtio_net_stats *out); /* [any] */
 int virtio_rng_new(struct vm *v, struct pci_host *h, struct vh_loop *l, struct virtio_dev **out, struct vh_err *e);
 int virtio_balloon_new(struct vm *v, struct pci_host *h, struct vh_loop *l, struct virtio_dev **out, struct vh_err *e);
 void virtio_balloon_set(struct virtio_dev *d, uint64_t target_bytes); /* memory the guest shall keep */
