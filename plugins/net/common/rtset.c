@@ -103,7 +103,38 @@ static int concerns(const struct nlmsghdr *h, int ifindex)
 
 /* ---- the set ---- */
 
-static int keep(struct rtset *s, const struct nlmsghdr *h)
+/* IPv6 has no routes of several hops but routes that are alike, which it tells as one: only the hops through the interface are its. */
+static void own_hops(struct nlmsghdr *h, int ifindex)
+{
+	struct rtattr *multi = (struct rtattr *)(uintptr_t)attr(h, RTA_MULTIPATH);
+	char *end = (char *)h + h->nlmsg_len, *behind, *to;
+	const struct rtnexthop *hop;
+	int left;
+
+	if (is_addr(h) || rtm(h)->rtm_family != AF_INET6 || !multi)
+		return;
+	hop = RTA_DATA(multi);
+	left = (int)RTA_PAYLOAD(multi);
+	behind = (char *)multi + RTA_ALIGN(multi->rta_len);
+	to = RTA_DATA(multi);
+	while (RTNH_OK(hop, left)) {
+		size_t len = NLMSG_ALIGN(hop->rtnh_len);
+		const struct rtnexthop *next = RTNH_NEXT(hop);
+
+		left -= (int)len;
+		if (hop->rtnh_ifindex == ifindex) {
+			memmove(to, hop, len);
+			to += len;
+		}
+		hop = next;
+	}
+	multi->rta_len = (unsigned short)(to - (char *)multi);
+	if (behind < end)
+		memmove(to, behind, (size_t)(end - behind));
+	h->nlmsg_len = (uint32_t)(to - (char *)h + (behind < end ? end - behind : 0));
+}
+
+static int keep(struct rtset *s, const struct nlmsghdr *h, int ifindex)
 {
 	struct nlmsghdr *copy, **more;
 
@@ -120,6 +151,8 @@ static int keep(struct rtset *s, const struct nlmsghdr *h)
 	if (!copy)
 		return -ENOMEM;
 	memcpy(copy, h, h->nlmsg_len);
+	if (ifindex)
+		own_hops(copy, ifindex);
 	s->msg[s->n++] = copy;
 	s->addrs += is_addr(h);
 	return 0;
@@ -135,7 +168,7 @@ static void take(void *ctx, const struct nlmsghdr *h)
 	struct get *g = ctx;
 
 	if (!g->s->bad && concerns(h, g->ifindex))
-		g->s->bad = keep(g->s, h);
+		g->s->bad = keep(g->s, h, g->ifindex);
 }
 
 void rtset_free(struct rtset *s)
@@ -216,18 +249,6 @@ static int has_same_address(const struct rtset *s, const struct nlmsghdr *h)
 	return 0;
 }
 
-void rtset_drop_own(struct rtset *s, const struct rtset *keep_these)
-{
-	for (unsigned i = s->addrs; i-- > 0;) {
-		const struct nlmsghdr *h = s->msg[i];
-		const struct rtattr *proto = attr(h, IFA_PROTO);
-
-		if (ifa(h)->ifa_family == AF_INET6 && link_local(h) && (!proto || *(const uint8_t *)RTA_DATA(proto) == PROTO_KERNEL_LL) &&
-		    !has_same_address(keep_these, h))
-			drop(s, i);
-	}
-}
-
 void rtset_age(struct rtset *s, uint32_t seconds)
 {
 	for (unsigned i = s->addrs; i-- > 0;) {
@@ -247,6 +268,65 @@ void rtset_age(struct rtset *s, uint32_t seconds)
 	}
 }
 
+static int same_route(const struct nlmsghdr *a, const struct nlmsghdr *b)
+{
+	const struct rtmsg *x = rtm(a), *y = rtm(b);
+
+	return x->rtm_family == y->rtm_family && x->rtm_dst_len == y->rtm_dst_len && x->rtm_tos == y->rtm_tos && x->rtm_scope == y->rtm_scope &&
+	       attr_u32(a, RTA_TABLE, x->rtm_table) == attr_u32(b, RTA_TABLE, y->rtm_table) &&
+	       attr_u32(a, RTA_PRIORITY, 0) == attr_u32(b, RTA_PRIORITY, 0) && same_attr(attr(a, RTA_DST), attr(b, RTA_DST)) &&
+	       same_attr(attr(a, RTA_GATEWAY), attr(b, RTA_GATEWAY)) && same_attr(attr(a, RTA_PREFSRC), attr(b, RTA_PREFSRC));
+}
+
+static int has_route(const struct rtset *s, const struct nlmsghdr *h)
+{
+	for (unsigned i = s ? s->addrs : 0; s && i < s->n; i++)
+		if (same_route(h, s->msg[i]))
+			return 1;
+	return 0;
+}
+
+/* Whether an address has this network, so that the kernel makes this route for it. */
+static int network_of(const struct nlmsghdr *addr, const struct nlmsghdr *route)
+{
+	const struct rtattr *a = attr(addr, IFA_ADDRESS), *d = attr(route, RTA_DST);
+	unsigned bits = ifa(addr)->ifa_prefixlen;
+	const uint8_t *x, *y;
+
+	if (!a || !d || ifa(addr)->ifa_family != rtm(route)->rtm_family || rtm(route)->rtm_dst_len != bits || RTA_PAYLOAD(a) != RTA_PAYLOAD(d) ||
+	    bits > 8 * RTA_PAYLOAD(a))
+		return 0;
+	x = RTA_DATA(a);
+	y = RTA_DATA(d);
+	return !memcmp(x, y, bits / 8) && (!(bits % 8) || !((x[bits / 8] ^ y[bits / 8]) >> (8 - bits % 8)));
+}
+
+/* A kernel's own route counts when it was there before, or when it is of an address that came since. */
+static int kernel_extra(const struct rtset *s, const struct rtset *before, const struct nlmsghdr *h)
+{
+	if (rtm(h)->rtm_protocol != RTPROT_KERNEL || has_route(before, h))
+		return 0;
+	for (unsigned i = 0; i < s->addrs; i++)
+		if (network_of(s->msg[i], h) && !has_same_address(before, s->msg[i]))
+			return 0;
+	return 1;
+}
+
+void rtset_drop_own(struct rtset *s, const struct rtset *keep_these)
+{
+	for (unsigned i = s->addrs; i-- > 0;) {
+		const struct nlmsghdr *h = s->msg[i];
+		const struct rtattr *proto = attr(h, IFA_PROTO);
+
+		if (ifa(h)->ifa_family == AF_INET6 && link_local(h) && (!proto || *(const uint8_t *)RTA_DATA(proto) == PROTO_KERNEL_LL) &&
+		    !has_same_address(keep_these, h))
+			drop(s, i);
+	}
+	for (unsigned i = s->n; i-- > s->addrs;)
+		if (kernel_extra(s, keep_these, s->msg[i]))
+			drop(s, i);
+}
+
 /* ---- onto an interface, and off it ---- */
 
 static void put_attr(struct nl *nl, const struct rtattr *a)
@@ -254,21 +334,25 @@ static void put_attr(struct nl *nl, const struct rtattr *a)
 	nl_put(nl, a->rta_type, RTA_DATA(a), RTA_PAYLOAD(a));
 }
 
-/* A label is the interface's name, or that with ":something". */
+/* A label is the interface's name, or that with ":something"; of a name that leaves no room for it its beginning. */
 static void put_label(struct nl *nl, const char *label, const char *from, const char *to)
 {
-	char text[64];
-	size_t n = strlen(from);
+	const char *colon = strchr(label, ':');
+	size_t n = colon ? (size_t)(colon - label) : strlen(label), tail = strlen(label + n);
+	char text[16]; /* IFNAMSIZ */
 
-	if (strncmp(label, from, n) || (label[n] && label[n] != ':')) {
+	if (strncmp(label, from, n) || (!colon && from[n])) {
 		nl_put_str(nl, IFA_LABEL, label);
 		return;
 	}
-	if (!label[n])
+	if (!colon)
 		return; /* the kernel's own choice */
-	snprintf(text, sizeof(text), "%s%s", to, label + n);
-	if (strlen(text) < 16) /* IFNAMSIZ */
-		nl_put_str(nl, IFA_LABEL, text);
+	if (tail >= sizeof(text))
+		return;
+	n = strnlen(to, sizeof(text) - 1 - tail);
+	memcpy(text, to, n);
+	memcpy(text + n, colon, tail + 1);
+	nl_put_str(nl, IFA_LABEL, text);
 }
 
 static void put_addr(struct nl *nl, const struct nlmsghdr *h, uint16_t type, uint16_t how, int to, uint32_t flags, const char *from_name,
@@ -302,7 +386,7 @@ static void put_addr(struct nl *nl, const struct nlmsghdr *h, uint16_t type, uin
 }
 
 /* A multipath route goes through others as well: only the hops through `from` change. */
-static void put_hops(struct nl *nl, const struct rtattr *multi, int from, int to)
+static void put_hops(struct nl *nl, const struct rtattr *multi, int from, int to, int onlink)
 {
 	char *copy = malloc(RTA_PAYLOAD(multi));
 	struct rtnexthop *h = (struct rtnexthop *)(void *)copy;
@@ -313,14 +397,16 @@ static void put_hops(struct nl *nl, const struct rtattr *multi, int from, int to
 	memcpy(copy, RTA_DATA(multi), RTA_PAYLOAD(multi));
 	for (; RTNH_OK(h, left); left -= (int)NLMSG_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
 		h->rtnh_flags &= RTNH_F_ONLINK | RTNH_F_PERVASIVE;
-		if (h->rtnh_ifindex == from)
+		if (h->rtnh_ifindex == from) {
 			h->rtnh_ifindex = to;
+			h->rtnh_flags |= onlink ? RTNH_F_ONLINK : 0;
+		}
 	}
 	nl_put(nl, RTA_MULTIPATH, copy, RTA_PAYLOAD(multi));
 	free(copy);
 }
 
-static void put_route(struct nl *nl, const struct nlmsghdr *h, uint16_t type, uint16_t how, int from, int to)
+static void put_route(struct nl *nl, const struct nlmsghdr *h, uint16_t type, uint16_t how, int from, int to, int onlink)
 {
 	struct rtmsg m = *rtm(h);
 	int left = (int)h->nlmsg_len - (int)NLMSG_SPACE(sizeof(m));
@@ -328,6 +414,7 @@ static void put_route(struct nl *nl, const struct nlmsghdr *h, uint16_t type, ui
 	struct rta_cacheinfo c;
 
 	m.rtm_flags &= RTNH_F_ONLINK | RTNH_F_PERVASIVE; /* the others are the kernel's to tell */
+	m.rtm_flags |= onlink && !attr(h, RTA_MULTIPATH) ? RTNH_F_ONLINK : 0;
 	nl_begin(nl, type, how, &m, sizeof(m));
 	for (; RTA_OK(a, left); a = RTA_NEXT(a, left))
 		switch (a->rta_type & NLA_TYPE_MASK) {
@@ -335,7 +422,7 @@ static void put_route(struct nl *nl, const struct nlmsghdr *h, uint16_t type, ui
 			nl_put_u32(nl, RTA_OIF, (uint32_t)to);
 			break;
 		case RTA_MULTIPATH:
-			put_hops(nl, a, from, to);
+			put_hops(nl, a, from, to, onlink);
 			break;
 		case RTA_CACHEINFO:
 			if (RTA_PAYLOAD(a) < sizeof(c) || type != RTM_NEWROUTE)
@@ -365,9 +452,12 @@ static int commit(struct nl *nl)
 	int r = nl_commit(nl), seen = 0;
 
 	for (unsigned i = 0; i < n && i < nl->cap; i++) {
-		seen |= nl->result[i] != 0;
-		if (nl->result[i] && !tolerable(nl->result[i]))
+		if (nl->result[i] && !tolerable(nl->result[i])) {
+			if (seen) /* the text is of another one */
+				nl->text[0] = '\0';
 			return nl->result[i];
+		}
+		seen |= nl->result[i] != 0;
 	}
 	return seen ? 0 : r;
 }
@@ -399,26 +489,74 @@ static int has_gateway(const struct nlmsghdr *h)
 	return attr(h, RTA_GATEWAY) || attr(h, RTA_VIA) || attr(h, RTA_MULTIPATH);
 }
 
-int rtset_add(struct nl *nl, const struct rtset *s, int from, int to, const char *from_name, const char *to_name)
+static int unreachable(int r)
+{
+	return r == -EHOSTUNREACH || r == -ENETUNREACH || r == -EINVAL;
+}
+
+/* One batch of routes, and those of them again, marked as on-link, whose gateway cannot be reached: the kernel keeps such a route
+ * when the network of its gateway goes, but takes no new one. */
+static int commit_routes(struct nl *nl, const struct nlmsghdr *const *sent, int from, int to, unsigned *refused)
+{
+	const struct nlmsghdr *again[CHUNK];
+	unsigned n = nl->n, k = 0;
+	int r = commit(nl);
+
+	/* Of several failures one that is no verdict on a route counts. */
+	for (unsigned i = 0; i < n && unreachable(r); i++)
+		if (nl->result[i] && !tolerable(nl->result[i]) && !unreachable(nl->result[i]))
+			r = nl->result[i];
+	if (!unreachable(r))
+		return r;
+	for (unsigned i = 0; i < n; i++)
+		if (unreachable(nl->result[i]))
+			again[k++] = sent[i];
+	for (unsigned i = 0; i < k; i++)
+		put_route(nl, again[i], RTM_NEWROUTE, NLM_F_CREATE, from, to, 1);
+	r = commit(nl);
+	return unreachable(r) && refused ? (*refused += 1, 0) : r;
+}
+
+static int add_routes(struct nl *nl, const struct rtset *s, int gateway, int from, int to, unsigned *refused)
+{
+	const struct nlmsghdr *sent[CHUNK];
+	int r = 0;
+
+	for (unsigned i = s->n; i-- > s->addrs && !r;) {
+		if (has_gateway(s->msg[i]) != gateway)
+			continue;
+		sent[nl->n] = s->msg[i];
+		put_route(nl, s->msg[i], RTM_NEWROUTE, NLM_F_CREATE, from, to, 0);
+		if (nl->n == CHUNK || nl->bad)
+			r = commit_routes(nl, sent, from, to, refused);
+	}
+	return nl->n && !r ? commit_routes(nl, sent, from, to, refused) : r;
+}
+
+int rtset_add(struct nl *nl, const struct rtset *s, int from, int to, const char *from_name, const char *to_name,
+	      unsigned *refused)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < s->addrs; i++) {
-		add_addr(nl, s->msg[i], to, from_name, to_name);
-		r = flush(nl, r);
-	}
-	/* The kernel puts each in front of those that are alike, so the last one comes first. */
-	for (int gateway = 0; gateway < 2; gateway++)
-		for (unsigned i = s->n; i-- > s->addrs;)
-			if (has_gateway(s->msg[i]) == gateway) {
-				put_route(nl, s->msg[i], RTM_NEWROUTE, NLM_F_CREATE, from, to);
-				r = flush(nl, r);
-			}
+	/* The kernel lists IPv4 addresses from the oldest on, IPv6 ones from the newest; the first is preferred as a source. */
+	for (unsigned i = 0; i < s->addrs; i++)
+		if (ifa(s->msg[i])->ifa_family == AF_INET) {
+			add_addr(nl, s->msg[i], to, from_name, to_name);
+			r = flush(nl, r);
+		}
+	for (unsigned i = s->addrs; i-- > 0;)
+		if (ifa(s->msg[i])->ifa_family == AF_INET6) {
+			add_addr(nl, s->msg[i], to, from_name, to_name);
+			r = flush(nl, r);
+		}
 	if (nl->n || nl->bad) {
 		int q = commit(nl);
 
 		r = r ? r : q;
 	}
+	/* The kernel puts each in front of those that are alike, so the last one comes first. */
+	for (int gateway = 0; gateway < 2 && !r; gateway++)
+		r = add_routes(nl, s, gateway, from, to, refused);
 	return r;
 }
 
@@ -427,7 +565,7 @@ int rtset_remove(struct nl *nl, const struct rtset *s, int ifindex)
 	int r = 0;
 
 	for (unsigned i = s->addrs; i < s->n; i++) {
-		put_route(nl, s->msg[i], RTM_DELROUTE, 0, 0, ifindex);
+		put_route(nl, s->msg[i], RTM_DELROUTE, 0, 0, ifindex, 0);
 		r = flush(nl, r);
 	}
 	/* From the end: with the first address of a network the kernel removes the others of it. */
@@ -443,24 +581,6 @@ int rtset_remove(struct nl *nl, const struct rtset *s, int ifindex)
 	return r;
 }
 
-static int same_route(const struct nlmsghdr *a, const struct nlmsghdr *b)
-{
-	const struct rtmsg *x = rtm(a), *y = rtm(b);
-
-	return x->rtm_family == y->rtm_family && x->rtm_dst_len == y->rtm_dst_len && x->rtm_tos == y->rtm_tos && x->rtm_scope == y->rtm_scope &&
-	       attr_u32(a, RTA_TABLE, x->rtm_table) == attr_u32(b, RTA_TABLE, y->rtm_table) &&
-	       attr_u32(a, RTA_PRIORITY, 0) == attr_u32(b, RTA_PRIORITY, 0) && same_attr(attr(a, RTA_DST), attr(b, RTA_DST)) &&
-	       same_attr(attr(a, RTA_GATEWAY), attr(b, RTA_GATEWAY)) && same_attr(attr(a, RTA_PREFSRC), attr(b, RTA_PREFSRC));
-}
-
-static int has_route(const struct rtset *s, const struct nlmsghdr *h)
-{
-	for (unsigned i = s ? s->addrs : 0; s && i < s->n; i++)
-		if (same_route(h, s->msg[i]))
-			return 1;
-	return 0;
-}
-
 int rtset_trim(struct nl *nl, const struct rtset *a, const struct rtset *b, int from, int to)
 {
 	struct rtset now;
@@ -470,7 +590,7 @@ int rtset_trim(struct nl *nl, const struct rtset *a, const struct rtset *b, int 
 		return r;
 	for (unsigned i = now.addrs; i < now.n && !r; i++) {
 		if (rtm(now.msg[i])->rtm_protocol == RTPROT_KERNEL && !has_route(a, now.msg[i]) && !has_route(b, now.msg[i]))
-			put_route(nl, now.msg[i], RTM_DELROUTE, 0, from, to);
+			put_route(nl, now.msg[i], RTM_DELROUTE, 0, from, to, 0);
 		r = flush(nl, r);
 	}
 	if (nl->n || nl->bad)
@@ -559,7 +679,7 @@ int rtset_read_line(struct rtset *s, const char *line)
 		goto out;
 	if (is_addr(h) && !local(h))
 		goto out;
-	r = keep(s, h);
+	r = keep(s, h, 0);
 	r = r ? r : 1;
 out:
 	free(h);

@@ -21,12 +21,14 @@ struct rtset {
 /* Addresses, and every unicast route through it, of any table but `local`. */
 int rtset_get(struct nl *nl, int ifindex, struct rtset *s);
 void rtset_free(struct rtset *s);
-/* Each may also be there, or gone, already: 0, or the first other failure. `name`: of the interface `to`, for labels. */
-int rtset_add(struct nl *nl, const struct rtset *s, int from, int to, const char *from_name, const char *to_name);
+/* Each may also be there, or gone, already: 0, or the first other failure. The names are for labels. refused (may be NULL, then it is
+ * a failure): counts batches with routes that the kernel does not take for what they are. */
+int rtset_add(struct nl *nl, const struct rtset *s, int from, int to, const char *from_name, const char *to_name, unsigned *refused);
 int rtset_remove(struct nl *nl, const struct rtset *s, int ifindex);
 /* Removes the routes that the kernel made by itself for addresses that are there now, and that are in neither set (b may be NULL). */
 int rtset_trim(struct nl *nl, const struct rtset *a, const struct rtset *b, int from, int to);
-/* Leaves out the link-local addresses that the kernel made for the interface, but those that `keep` has. */
+/* Leaves out what the kernel made for the interface by itself: link-local addresses, and routes of networks, but those that `keep`
+ * has and those of addresses that it does not have. */
 void rtset_drop_own(struct rtset *s, const struct rtset *keep);
 void rtset_age(struct rtset *s, uint32_t seconds); /* lifetimes become shorter; what is over goes */
 /* A route that cannot be moved, for it is made of a nexthop object, which others may use too; NULL: none. */

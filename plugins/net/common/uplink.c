@@ -207,7 +207,7 @@ static int enslave(struct nl *nl, const struct nl_link *up, const struct nl_link
 
 static int move(struct nl *nl, const struct rtset *s, const struct nl_link *up, const struct nl_link *br)
 {
-	int r = rtset_add(nl, s, up->ifindex, br->ifindex, up->name, br->name);
+	int r = rtset_add(nl, s, up->ifindex, br->ifindex, up->name, br->name, NULL);
 
 	if (!r)
 		r = rtset_trim(nl, s, NULL, up->ifindex, br->ifindex);
@@ -298,24 +298,28 @@ static int release(struct nl *nl, const struct record *rec)
 	return nl_commit(nl);
 }
 
-/* What the bridge has now, for that may have changed: leases are renewed, people add addresses. */
+/* What the bridge has now, for that may have changed: leases are renewed, people add addresses. Nothing is taken away before what
+ * replaces it is there: whatever fails, the host is reached by the one or the other, and gc() goes on from there. */
 static int move_back(struct nl *nl, const struct record *rec, const struct nl_link *up, const struct nl_link *br)
 {
+	unsigned refused = 0;
 	struct rtset now;
-	int r = rtset_get(nl, br->ifindex, &now), q;
+	int r = rtset_get(nl, br->ifindex, &now);
 
 	if (r)
 		return r;
 	rtset_drop_own(&now, &rec->set);
-	r = rtset_add(nl, &now, br->ifindex, up->ifindex, br->name, up->name);
-	if (!r)
+	r = rtset_add(nl, &now, br->ifindex, up->ifindex, br->name, up->name, &refused);
+	/* Once it is no port, the kernel's routes on it are those that shall be. */
+	if (!r && up->master == br->ifindex)
 		r = rtset_trim(nl, &now, &rec->set, br->ifindex, up->ifindex);
-	complain(nl, r, "not all addresses and routes could be moved back to", rec->name);
-	q = release(nl, rec);
-	complain(nl, q, "cannot take out of its bridge", rec->name);
-	r = r ? r : q;
-	q = rtset_remove(nl, &now, br->ifindex);
-	r = r ? r : q;
+	complain(nl, r ? r : refused ? -EINVAL : 0, "not all addresses and routes could be moved back to", rec->name);
+	if (!r) {
+		r = release(nl, rec);
+		complain(nl, r, "cannot take out of its bridge", rec->name);
+	}
+	if (!r)
+		r = rtset_remove(nl, &now, br->ifindex);
 	rtset_free(&now);
 	return r;
 }
@@ -345,6 +349,7 @@ int uplink_leave(struct nl *nl, const char *state, int bridge)
 
 static int restore(struct nl *nl, const char *state, int bridge, struct record *rec)
 {
+	unsigned refused = 0;
 	struct rtset now;
 	struct nl_link up;
 	int r = nl_link_get(nl, rec->ifindex, NULL, &up);
@@ -352,7 +357,9 @@ static int restore(struct nl *nl, const char *state, int bridge, struct record *
 	if (!r && !up.master && !strcmp(up.name, rec->name) && !rtset_get(nl, up.ifindex, &now)) {
 		if (!rtset_has_address(&now)) {
 			rtset_age(&rec->set, (uint32_t)(boottime() - rec->boottime));
-			r = rtset_add(nl, &rec->set, up.ifindex, up.ifindex, up.name, up.name);
+			r = rtset_add(nl, &rec->set, up.ifindex, up.ifindex, up.name, up.name, &refused);
+			if (!r)
+				r = rtset_trim(nl, &rec->set, NULL, up.ifindex, up.ifindex);
 		}
 		rtset_free(&now);
 		if (!r)
