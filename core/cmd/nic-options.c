@@ -6,7 +6,7 @@
 #include <string.h>
 
 const char *const nic_option_names[] = {"guard", "ip", "guard-tags", "rate-in", "rate-out", "burst-in", "burst-out", "packets-in",
-					"packets-out", NULL};
+					"packets-out", "vhost", NULL};
 
 static int choice(const char *key, const char *val, const char *const *words, int *out, struct vh_err *e)
 {
@@ -41,7 +41,7 @@ static int amount(const char *key, const char *val, uint64_t *out, struct vh_err
 
 int nic_option(const char *key, const char *val, struct mach_nic *n, struct vh_err *e)
 {
-	static const char *const guards[] = {"off", "mac", "full", NULL};
+	static const char *const guards[] = {"off", "mac", "full", NULL}, *const vhosts[] = {"auto", "on", "off", NULL};
 	const struct {
 		const char *name;
 		uint64_t *to;
@@ -54,6 +54,10 @@ int nic_option(const char *key, const char *val, struct mach_nic *n, struct vh_e
 	if (!strcmp(key, "guard")) {
 		r = choice(key, val, guards, &v, e);
 		n->guard.mode = (enum guard_mode)v;
+		return r ? r : 1;
+	}
+	if (!strcmp(key, "vhost")) {
+		r = choice(key, val, vhosts, &n->vhost, e);
 		return r ? r : 1;
 	}
 	if (!strcmp(key, "ip")) {
@@ -87,5 +91,7 @@ int nic_options_check(const struct mach_nic *n, struct vh_err *e)
 	if ((n->in.burst && !n->in.bytes) || (n->out.burst && !n->out.bytes))
 		return err_usage(e, "--net burst-%s= without rate-%s=", n->in.burst && !n->in.bytes ? "in" : "out",
 				 n->in.burst && !n->in.bytes ? "in" : "out");
+	if (n->vhost == VIRTIO_NET_VHOST_ON && (n->guard.mode || rate_limits(&n->in) || rate_limits(&n->out)))
+		return err_usage(e, "--net vhost=on: the kernel's vhost-net knows neither guards nor limits");
 	return 0;
 }

@@ -90,6 +90,7 @@ static void nic_stats(JsonArray *a, struct net_port *p, struct virtio_dev *d)
 	num(o, "guard_dropped", dev.guard_dropped);
 	num(o, "rate_in_waits", dev.rate_in_waits);
 	num(o, "rate_out_waits", dev.rate_out_waits);
+	num(o, "kernel_queues", dev.kernel_queues);
 }
 
 static void balloon_stats(JsonObject *parent, struct virtio_dev *b)

@@ -83,6 +83,10 @@ struct net_pair {
 	struct vh_task update, announce;
 	struct iovec *iov;       /* NET_RX_IOV + 1 */
 	struct iovec *tx_iov;    /* NET_TX_IOV */
+	int vhost, err_fd, call_fd[2]; /* vhost-net's, -1: none */
+	uint8_t kernel[2];       /* the kernel serves that ring; atomic for readers */
+	uint8_t backend[2];      /* and moves packets */
+	struct vh_watch *call_watch[2], *err_watch;
 	uint8_t *judged;         /* with a guard: what it saw of each packet of a batch, which is what is sent */
 	struct io_uring ring;    /* for batches of sent packets, while the queue runs */
 	int have_ring;
@@ -99,6 +103,8 @@ struct net {
 	uint8_t mac[6]; /* the one it began with */
 	struct guard guard;
 	struct rate rate[2];
+	int kernel_can; /* every pair has a vhost-net */
+	int kernel;     /* atomic: it is to be used */
 	uint64_t guard_told; /* atomic: when its last complaint was */
 	/* Under the device's lock. */
 	struct virtio_net_space config;
@@ -133,6 +139,13 @@ void net_rx_buffers(struct net_pair *p); /* the driver says that there are new o
 void net_pair_update(struct vh_task *t); /* [queue] takes over filter, activity and link */
 void net_update_pairs(struct net *n);    /* [any] posts that to all */
 void net_watch(struct net_pair *p);      /* [queue] the tap is watched for what is waited for */
+/* virtio-net-vhost.c, [queue] but for the first three */
+int net_vhost_new(struct net *n, const struct virtio_net_config *c, struct vh_err *e);
+void net_vhost_free(struct net *n);
+void net_vhost_negotiated(struct net *n);           /* lock held: features are known, no queue runs */
+int net_vhost_start(struct net_pair *p, int dir);   /* 1: the kernel serves it; 0: it is ours */
+int net_vhost_stop(struct net_pair *p, int dir);    /* 1: it was the kernel's */
+void net_vhost_update(struct net_pair *p);          /* active, link, vectors; whether the kernel still may */
 /* virtio-net-limit.c, [queue] but for the first */
 int net_limit_new(struct net *n, const struct virtio_net_config *c, struct vh_err *e);
 void net_limit_free(struct net *n);

@@ -54,6 +54,8 @@ void virtio_net_set_rates(struct virtio_dev *d, const struct rate_limit *in, con
 		rate_set(&n->rate[NET_IN], in, mono());
 	if (out)
 		rate_set(&n->rate[NET_OUT], out, mono());
+	if ((in && rate_limits(in)) || (out && rate_limits(out)))
+		__atomic_store_n(&n->kernel, 0, __ATOMIC_RELAXED);
 	net_update_pairs(n);
 }
 
@@ -159,6 +161,9 @@ void virtio_net_get_stats(struct virtio_dev *d, struct virtio_net_stats *out)
 		out->tx_dropped += __atomic_load_n(&p->tx_dropped, __ATOMIC_RELAXED);
 		out->guard_dropped += __atomic_load_n(&p->guard_dropped, __ATOMIC_RELAXED);
 	}
+	for (unsigned i = 0; i < n->n_pairs; i++)
+		for (int k = NET_IN; k <= NET_OUT; k++)
+			out->kernel_queues += __atomic_load_n(&n->pair[i].kernel[k], __ATOMIC_RELAXED);
 	out->rate_in_waits = rate_waits(&n->rate[NET_IN]);
 	out->rate_out_waits = rate_waits(&n->rate[NET_OUT]);
 }

@@ -450,6 +450,7 @@ void net_pair_update(struct vh_task *t)
 		if (p->held[i])
 			loop_timer_at(p->timer[i], 1);
 	net_watch(p);
+	net_vhost_update(p);
 }
 
 void net_update_pairs(struct net *n)

@@ -16,9 +16,11 @@ static void net_queue_start(struct virtio_queue *q)
 {
 	struct net_pair *p = pair_of(q);
 
-	if (p && q->index & 1)
+	if (!p || net_vhost_start(p, q->index & 1 ? NET_OUT : NET_IN))
+		return;
+	if (q->index & 1)
 		net_tx_start(p);
-	else if (p)
+	else
 		net_rx_start(p);
 }
 
@@ -26,10 +28,21 @@ static void net_queue_stop(struct virtio_queue *q)
 {
 	struct net_pair *p = pair_of(q);
 
-	if (p && q->index & 1)
+	if (!p || net_vhost_stop(p, q->index & 1 ? NET_OUT : NET_IN))
+		return;
+	if (q->index & 1)
 		net_tx_stop(p);
-	else if (p)
+	else
 		net_rx_stop(p);
+}
+
+/* [any], lock held */
+static void net_vector(struct virtio_queue *q)
+{
+	struct net_pair *p = pair_of(q);
+
+	if (p)
+		loop_post(p->loop, &p->update);
 }
 
 static void net_notify(struct virtio_queue *q)
@@ -94,6 +107,7 @@ static int net_start(struct virtio_dev *d)
 	int r;
 
 	n->filter.vlans_on = virtio_has(d, VIRTIO_NET_F_CTRL_VLAN);
+	net_vhost_negotiated(n);
 	r = net_set_offloads(n, d->acked);
 	if (r >= 0 && n->n_pairs > 1)
 		r = net_port_set_pairs(n->port, 1);
@@ -171,6 +185,7 @@ static void net_free(struct virtio_dev *d)
 		free(p->scratch);
 	}
 	net_limit_free(n);
+	net_vhost_free(n);
 	virtio_queues_free(d);
 	free(n->pair);
 	free(n->label);
@@ -187,6 +202,7 @@ static const struct virtio_ops net_ops = {
 	.queue_start = net_queue_start,
 	.queue_stop = net_queue_stop,
 	.queue_notify = net_notify,
+	.queue_vector = net_vector,
 	.queue_poll = net_poll,
 	.free = net_free,
 };
@@ -277,6 +293,8 @@ int virtio_net_new(struct vm *v, struct pci_host *h, const struct virtio_net_con
 		r = make_pair(n, i, c->loops[i % c->n_loops], e);
 	if (!r)
 		r = net_limit_new(n, c, e);
+	if (!r)
+		r = net_vhost_new(n, c, e);
 	if (!r) {
 		d->queue[2 * n->n_pairs].loop = c->loops[0];
 		r = virtio_pci_init(d, h, e);

@@ -26,6 +26,7 @@ struct mach_nic {
 	uint16_t mtu;
 	struct guard guard;
 	struct rate_limit in, out; /* what the guest receives, and sends */
+	int vhost;                 /* VIRTIO_NET_VHOST_* */
 };
 struct mach_config {
 	const char *name;
