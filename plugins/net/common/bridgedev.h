@@ -12,6 +12,10 @@ struct bridgedev_want {
 	const char *owner;
 	uint16_t mtu; /* 0: the kernel's */
 	struct ip_prefix address; /* the host's; family 0: none */
+	const char *mark, *altname; /* further names; NULL: none */
+	/* It looks at VLANs of this protocol (ETH_P_8021Q ...; 0: it does not), ports get this one when they join (0: none), and
+	 * the host itself is in none. A kernel that cannot: -EOPNOTSUPP, not explained. */
+	uint16_t proto, pvid;
 };
 
 /* The name under which it is made, which the journal has before; nobody else's is like it. */
