@@ -25,5 +25,6 @@ tap() {
 }
 began=$SECONDS
 tap vlan "$BUILDDIR/tests/unit/net/test-net-vlan"
+tap isolation "$BUILDDIR/tests/unit/net/test-net-isolation"
 echo "# $((SECONDS - began)) s"
 finish
