@@ -248,8 +248,8 @@ static void conflicts(void)
 	if (!begin())
 		return;
 	uplink();
-	run_ok("ip link add link up0 name theirs type vlan id 10; ip link set theirs alias 'of accounting'");
-	refused(&(struct spec){ "up0,id=10" }, -EBUSY, "VLAN 10 of up0 is taken by theirs, which is not vhost's but of of accounting", "ip link del");
+	run_ok("ip link add link up0 name theirs type vlan id 10; ip link set theirs alias accounting");
+	refused(&(struct spec){ "up0,id=10" }, -EBUSY, "VLAN 10 of up0 is taken by theirs, which is not vhost's but of accounting", "ip link del");
 	refused(&(struct spec){ "up0,id=10,mode=filter" }, -EBUSY, "VLAN 10 of up0 is taken by theirs", NULL);
 	refused(&(struct spec){ "up0,mode=filter,trunk=9-11" }, -EBUSY, "VLAN 10 of up0 is taken by theirs", NULL);
 	run_ok("ip link set theirs alias ''; ip link add br7 type bridge; ip link set theirs master br7");
@@ -559,8 +559,16 @@ static void start_faults(void)
 					g_assert_nonnull(e.cause);
 			}
 			if (!r) {
+				if (used) { /* it has a port */
+					g_assert_cmpint(network(ops->stop, mode[m % 2], "vhost:@lan:1", NULL), ==, -EBUSY);
+					ops->close(first);
+				}
 				must(ops->stop, mode[m % 2], "vhost:@lan:1");
-				same_state(before);
+				if (used)
+					g_assert_false(has("br", "ip -o link show type bridge"));
+				else
+					same_state(before);
+				g_assert_cmpuint(journals(), ==, 0);
 				break;
 			}
 			if (killing && used) { /* what was a VM's has the network's tag: the network's end gives it back */
@@ -576,15 +584,8 @@ static void start_faults(void)
 			same_state(before);
 			g_assert_cmpuint(journals(), ==, entries);
 		}
-		if (first)
-			ops->close(first);
 	}
 }
-
-struct told {
-	GString *text;
-	unsigned parts;
-};
 
 static void part(void *ctx, const struct vh_net_part *p)
 {
