@@ -150,8 +150,8 @@ static void change(struct change *c, const char *name, int from, int to)
 	}
 }
 
-/* A bridge of ours has the setting of its own kind. */
-static int ours(const char *ifname)
+/* A bridge of ours has the setting of its own kind. 1: it is one; -errno, also in *c. */
+static int ours(struct change *c, const char *ifname)
 {
 	struct nl_link l;
 	struct nl nl;
@@ -160,7 +160,9 @@ static int ours(const char *ifname)
 	if (!r)
 		r = nl_link_get(&nl, 0, ifname, &l);
 	nl_release(&nl);
-	return r < 0 || tag_ours(l.alias);
+	if (r < 0 && r != -ENODEV)
+		c->result = r;
+	return r < 0 ? r : tag_ours(l.alias);
 }
 
 /* Answers come in by any interface that has an address. */
@@ -172,7 +174,7 @@ static void forward4(struct change *c, const struct ifaddrs *all)
 		if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET || (a->ifa_flags & IFF_LOOPBACK) || strchr(a->ifa_name, ':'))
 			continue;
 		snprintf(name, sizeof(name), "net/ipv4/conf/%s/forwarding", a->ifa_name);
-		if (!get(name) && !ours(a->ifa_name))
+		if (!get(name) && !ours(c, a->ifa_name))
 			change(c, name, 0, 1);
 	}
 }
@@ -195,7 +197,7 @@ static void forward6(struct change *c, const struct ifaddrs *all)
 			change(c, name, 1, 2);
 		/* Setting all back to 0 sets this one to 0 as well. */
 		snprintf(name, sizeof(name), "net/ipv6/conf/%s/forwarding", a->ifa_name);
-		if (c->state && !c->result && get(name) == 1 && !ours(a->ifa_name))
+		if (c->state && !c->result && get(name) == 1 && !ours(c, a->ifa_name))
 			record(c, name, 1, 0);
 	}
 	change(c, FORWARD6, 0, 1);
@@ -233,7 +235,9 @@ int sysctl_forward(const char *state, const struct nat_want *w, struct vh_err *e
 	}
 	forward(&c, w);
 	free(c.text);
-	return c.result < 0 ? explain(c.name[0] ? c.name : FORWARD6, c.value, c.result, e) : 0;
+	if (c.result < 0 && !c.name[0])
+		return net_host->err(e, c.result, "cannot find out whether the host forwards: %s", strerror(-c.result));
+	return c.result < 0 ? explain(c.name, c.value, c.result, e) : 0;
 }
 
 void sysctl_plan(const struct nat_want *w, void (*fn)(void *ctx, const char *text), void *ctx)
