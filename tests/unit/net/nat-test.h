@@ -69,9 +69,6 @@ static inline void *must_open(const struct spec *s)
 
 enum { START, STOP, PLAN, DESCRIBE };
 
-/* `out` gets what is told, a line each. */
-static inline int hold(int what, const struct spec *s, GString *out, struct vh_err *e);
-
 static inline void hold_step(void *ctx, const char *text)
 {
 	g_string_append_printf(ctx, "%s\n", text);
@@ -83,6 +80,7 @@ static inline void hold_part(void *ctx, const struct vh_net_part *p)
 			       p->up ? "up" : "down");
 }
 
+/* `out` gets what is told, a line each. */
 static inline int hold(int what, const struct spec *s, GString *out, struct vh_err *e)
 {
 	struct vh_network n = { .size = sizeof(n), .name = s->network, .kind = s->kind, .state = state };
@@ -111,23 +109,44 @@ static inline int nobody(void *ctx, const char *owner)
 	return 0;
 }
 
-static inline unsigned gc(int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx)
+static inline void gc(int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx)
 {
 	ERR_AUTO(e);
 	int r = ops->gc(state, alive, fn, ctx, &e);
 
 	g_assert_cmpstr(e.cause, ==, NULL);
 	g_assert_cmpint(r, ==, 0);
-	return 0;
+}
+
+static inline void is_there(const char *pid, const char *net, GString *out)
+{
+	g_autofree char *comm_path = g_build_filename("/proc", pid, "comm", NULL), *status_path = g_build_filename("/proc", pid, "status", NULL);
+	g_autofree char *ns_path = g_build_filename("/proc", pid, "ns/net", NULL), *comm = NULL, *ns = NULL, *status = NULL;
+
+	if (!g_file_get_contents(comm_path, &comm, NULL, NULL) || (strcmp(comm, "dnsmasq\n") && strcmp(comm, "vhost-dhcp\n")))
+		return;
+	ns = g_file_read_link(ns_path, NULL);
+	if (!ns || strcmp(ns, net) || !g_file_get_contents(status_path, &status, NULL, NULL) || strstr(status, "State:\tZ") ||
+	    strstr(status, "State:\tX"))
+		return;
+	if (strcmp(comm, "dnsmasq\n"))
+		g_string_append(out, comm);
+	else
+		g_string_prepend(out, comm);
 }
 
 /* dnsmasq and its keeper in this network namespace; one that is only waited for by its parent is none. */
 static inline char *processes(void)
 {
-	return sh("me=$(readlink /proc/self/ns/net); for p in /proc/[0-9]*; do "
-		  "read -r c 2>/dev/null <$p/comm || continue; case $c in dnsmasq|vhost-dhcp) ;; *) continue;; esac; "
-		  "[ \"$(readlink $p/ns/net 2>/dev/null)\" = \"$me\" ] || continue; "
-		  "grep -q '^State:.[ZX]' $p/status 2>/dev/null || echo $c; done | sort");
+	g_autofree char *net = g_file_read_link("/proc/self/ns/net", NULL);
+	g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
+	GString *out = g_string_new(NULL);
+	const char *name;
+
+	while ((name = g_dir_read_name(proc)))
+		if (g_ascii_isdigit(name[0]))
+			is_there(name, net, out);
+	return g_string_free(out, FALSE);
 }
 
 /* A process that has let its lock go is still taken apart for a moment. */
@@ -145,10 +164,10 @@ static inline char *processes_at_last(const char *want)
 
 static inline char *nat_state(void)
 {
-	g_autofree char *base = netns_state(), *rules = sh("nft list ruleset");
-	g_autofree char *settings = sh("cd /proc/sys/net; grep . ipv4/ip_forward ipv[46]/conf/*/forwarding ipv6/conf/*/accept_ra 2>/dev/null");
+	g_autofree char *base = netns_state();
+	g_autofree char *rest = sh("nft list ruleset; cd /proc/sys/net; exec grep . ipv4/ip_forward ipv[46]/conf/*/forwarding ipv6/conf/*/accept_ra");
 
-	return g_strconcat(base, rules, settings, NULL);
+	return g_strconcat(base, rest, NULL);
 }
 
 static inline unsigned state_files(const char *prefix)
