@@ -105,7 +105,7 @@ int service_find(struct vh_err *e, const char **path); /* where dnsmasq is */
 int service_start(const char *state, const struct nat_want *w, int ifindex, struct vh_err *e);
 /* Its keeper's process, 0: it does not run. */
 int service_pid(const char *state, const char *bridge);
-/* Waits for the end of one whose bridge is gone, and helps where it may: 1 it ran, 0 it did not, -errno. */
+/* Waits for the end of one whose bridge is gone, and helps where it may: 1 it was started, 0 it was not, -errno. */
 int service_end(const char *state, const char *bridge);
 
 struct keeper {
