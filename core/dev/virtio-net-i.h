@@ -69,6 +69,8 @@ struct net {
 	struct net_pair *pair;
 	char *label;
 	uint8_t mac[6]; /* the one it began with */
+	struct vh_loop *loop; /* the control queue's */
+	struct vh_task tell;
 	/* Under the device's lock. */
 	struct virtio_net_space config;
 	struct net_filter filter;
@@ -96,6 +98,7 @@ void net_rx_buffers(struct net_pair *p); /* the driver says that there are new o
 void net_pair_update(struct vh_task *t); /* [queue] takes over filter, activity and link */
 void net_update_pairs(struct net *n);    /* [any] posts that to all */
 void net_ctrl_run(struct virtio_queue *q);
+void net_tell_filter(struct vh_task *t); /* [control queue's loop] tells the port what passes */
 int net_set_offloads(struct net *n, uint64_t guest); /* bits VIRTIO_NET_F_GUEST_* */
 
 #endif

@@ -89,6 +89,8 @@ static int net_start(struct virtio_dev *d)
 	int r;
 
 	n->filter.vlans_on = virtio_has(d, VIRTIO_NET_F_CTRL_VLAN);
+	/* What the driver before wanted is forgotten. */
+	loop_post(n->loop, &n->tell);
 	r = net_set_offloads(n, d->acked);
 	if (r >= 0 && n->n_pairs > 1)
 		r = net_port_set_pairs(n->port, 1);
@@ -133,11 +135,20 @@ static void forget_update(void *ctx)
 	loop_cancel(p->loop, &p->update);
 }
 
+static void forget_tell(void *ctx)
+{
+	struct net *n = ctx;
+
+	loop_cancel(n->loop, &n->tell);
+}
+
 static void net_free(struct virtio_dev *d)
 {
 	struct net *n = net_of(d);
 
 	virtio_pci_exit(d);
+	if (n->loop)
+		loop_call(n->loop, forget_tell, n);
 	for (unsigned i = 0; n->pair && i < n->n_pairs; i++) {
 		struct net_pair *p = &n->pair[i];
 
@@ -224,6 +235,8 @@ int virtio_net_new(struct vm *v, struct pci_host *h, const struct virtio_net_con
 		return err_set(e, -ENOMEM, "no memory for a network device");
 	d = &n->dev;
 	n->port = c->port;
+	n->loop = c->loops[0];
+	n->tell.fn = net_tell_filter;
 	n->n_pairs = c->pairs ? c->pairs : 1;
 	n->link = 1;
 	n->label = strdup(c->label ? c->label : "net");

@@ -65,9 +65,19 @@ void collect_drop_unborn(struct collect *c, const char *kind, const char *tmp, c
 	}
 }
 
+/* A macvlan is the host's own interface beside the ports on an uplink. */
+static unsigned macvtaps_beside(const struct collect *c, const struct nl_link *l)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		n += c->link[i].ifindex && c->link[i].link == l->link && !strcmp(c->link[i].kind, "macvtap") && tag_ours(c->link[i].alias);
+	return n;
+}
+
 static void drop_objects(struct collect *c)
 {
-	static const char *const leaf[] = { "tun", "macvtap", "macvlan" };
+	static const char *const leaf[] = { "tun", "macvtap" };
 
 	for (unsigned i = 0; i < c->n; i++)
 		for (unsigned k = 0; k < sizeof(leaf) / sizeof(leaf[0]); k++)
@@ -78,6 +88,8 @@ static void drop_objects(struct collect *c)
 
 		/* Others may have joined it: then the last of them removes it. */
 		if (!strcmp(l->kind, "bridge") && dead(c, l) && !ports_of(c, l))
+			collect_drop(c, l, l->alias);
+		if (!strcmp(l->kind, "macvlan") && dead(c, l) && !macvtaps_beside(c, l))
 			collect_drop(c, l, l->alias);
 	}
 }

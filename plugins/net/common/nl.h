@@ -20,7 +20,10 @@
 
 struct nl_link {
 	int ifindex, master;
+	int link;               /* what it lies on: a macvlan's uplink */
 	uint32_t mtu, flags;
+	uint32_t macvlan_mode;  /* macvlans and macvtaps: MACVLAN_MODE_* */
+	uint16_t type;          /* ARPHRD_* */
 	char name[16], kind[16], alias[256];
 	uint8_t mac[6];
 	uint8_t stp;            /* bridges: spanning tree runs */
@@ -50,6 +53,11 @@ void nl_release(struct nl *nl); /* libnl has an nl_close */
 
 /* A link request; ifindex 0: by name (IFLA_IFNAME is added when name is not NULL). Up: 1 up, 0 down, -1 as it is. */
 void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int ifindex, const char *name, int up);
+/* Other flags of the request that was begun last: IFF_ALLMULTI. */
+void nl_link_flags(struct nl *nl, unsigned flags, unsigned change);
+/* A request of its own: no IPv6 address of the host's making, for it shall have none on a guest's side. A kernel without IPv6
+ * refuses it, which is as good: put it first in a batch and look at the results of the others. */
+void nl_link_no_ipv6(struct nl *nl, int ifindex);
 /* RTM_NEWADDR, -EEXIST if it is there, or RTM_DELADDR. */
 void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigned prefix, int ifindex);
 void nl_put(struct nl *nl, uint16_t type, const void *data, size_t len);
@@ -66,5 +74,7 @@ int nl_link_get(struct nl *nl, int ifindex, const char *name, struct nl_link *ou
 /* Every link (master 0) or those enslaved to master. -EAGAIN: they changed meanwhile, and some may have been left out. */
 int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct nl_link *l), void *ctx);
 int nl_link_delete(struct nl *nl, int ifindex, const char *name);
+/* Sends a batch whose first request may fail: the first failure of the others, or of the socket. */
+int nl_commit_but_first(struct nl *nl);
 
 #endif
