@@ -36,6 +36,7 @@ struct net_filter {
 };
 
 struct net;
+struct net_stream;
 struct net_pair {
 	struct net *net;
 	unsigned index;
@@ -58,6 +59,7 @@ struct net_pair {
 	struct iovec *tx_iov;    /* 2 * VQ_MAX_CHAIN */
 	struct io_uring ring;    /* for batches of sent packets, while the queue runs */
 	int have_ring;
+	struct net_stream *stream; /* NULL: the fd is a tap's */
 	uint8_t *scratch;        /* NET_SCRATCH: the tail of a packet that the offered buffers did not hold */
 	uint64_t rx_packets, tx_packets, rx_dropped, tx_dropped;
 };
@@ -95,6 +97,14 @@ void net_tx_stop(struct net_pair *p);
 int net_rx_run(struct net_pair *p);    /* packets moved */
 int net_tx_run(struct net_pair *p);
 void net_rx_buffers(struct net_pair *p); /* the driver says that there are new ones */
+void net_pair_watch(struct net_pair *p); /* [queue] the fd's events, as the pair is now */
+/* -stream.c: a pair whose fd is a stream socket. [queue], but for the first two. */
+int net_stream_new(struct net_pair *p);
+void net_stream_free(struct net_pair *p); /* also after net_stream_new() failed */
+int net_stream_broken(const struct net_pair *p);
+void net_stream_rx_start(struct net_pair *p);
+int net_stream_rx(struct net_pair *p);
+int net_stream_tx(struct net_pair *p);
 void net_pair_update(struct vh_task *t); /* [queue] takes over filter, activity and link */
 void net_update_pairs(struct net *n);    /* [any] posts that to all */
 void net_ctrl_run(struct virtio_queue *q);

@@ -157,6 +157,7 @@ static void net_free(struct virtio_dev *d)
 		free(p->iov);
 		free(p->tx_iov);
 		free(p->scratch);
+		net_stream_free(p);
 	}
 	virtio_queues_free(d);
 	free(n->pair);
@@ -218,7 +219,8 @@ static int make_pair(struct net *n, unsigned i, struct vh_loop *l, struct vh_err
 	p->scratch = calloc(1, NET_SCRATCH); /* pages that no packet needs are never touched */
 	if (p->fd < 0)
 		return err_set(e, p->fd, "the port has no queue pair %u", i);
-	if (!p->iov || !p->tx_iov || !p->scratch)
+	if (!p->iov || !p->tx_iov || !p->scratch ||
+	    (net_port_info(n->port)->path == VH_NET_PATH_STREAM && net_stream_new(p) < 0))
 		return err_set(e, -ENOMEM, "no memory for a queue pair");
 	return 0;
 }

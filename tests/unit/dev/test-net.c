@@ -58,6 +58,11 @@ int net_port_set_filter(struct net_port *p, const struct vh_net_filter *f, struc
 	return p->refuses ? p->refuses : -EOPNOTSUPP;
 }
 
+void net_port_lost(struct net_port *p)
+{
+	g_assert_not_reached(); /* taps do not end so */
+}
+
 struct rig {
 	struct vm *v;
 	struct pci_host *h;
