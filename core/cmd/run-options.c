@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <string.h>
 #include <unistd.h>
+#include "cmd/nic-options.h"
 #include "cmd/run-options.h"
 #include "util/paths.h"
 
@@ -29,7 +30,8 @@ const struct vh_opt *const run_options[] = {
 	    "SIZE[,hugepages=2M|1G][,KEY=on]... of thp, mergeable, prealloc, dump: guest memory (default: 256M)"),
 	OPT("disk", VH_OPT_STR, VH_OPT_REPEAT,
 	    "POOL/VOLUME, or path=FILE, or type=POOLTYPE,volume=NAME; [,format=F][,readonly=on][,engine=E]... (see docs/run.md)"),
-	OPT("net", VH_OPT_STR, VH_OPT_REPEAT, "NETWORK, or type=PLUGIN; [,mac=M][,queues=N][,mtu=N][,ifname=I][,PLUGIN'S OPTIONS]: a NIC"),
+	OPT("net", VH_OPT_STR, VH_OPT_REPEAT,
+	    "NETWORK, or type=PLUGIN; with mac=, queues=, mtu=, ifname=, guard=, ip=, rate-in=, ... and the plugin's options: a NIC (see docs/run.md)"),
 	OPT("serial", VH_OPT_STR, 0, "stdio, null or file:PATH: the serial port (default: stdio, with --detach null)"),
 	OPT("console", VH_OPT_STR, 0, "none, stdio or file:PATH: a virtio console (default: none)"),
 	OPT("rng", VH_OPT_BOOL, 0, "A virtio entropy device (default: on)"),
@@ -175,9 +177,14 @@ static int read_nic(const struct kvs *k, struct mach_nic *n, struct vh_err *e)
 				r = err_usage(e, "--net mtu=%s is not within 68 and 65535", val);
 			n->mtu = (uint16_t)v;
 		} else {
-			kvs_add(&n->options, key, val);
+			r = nic_option(key, val, n, e);
+			if (!r)
+				kvs_add(&n->options, key, val);
+			r = r < 0 ? r : 0;
 		}
 	}
+	if (!r)
+		r = nic_options_check(n, e);
 	if (!r && !n->type) {
 		const char *near = k->n && k->v[0].key ? nearest(k->v[0].key, nic_keys) : NULL;
 		r = err_usage(e, "--net needs a network's name, or type=PLUGIN");

@@ -139,7 +139,8 @@ static int make_devices(struct mach *m, const struct mach_config *c, struct vh_e
 		const struct vh_net_info *p = net_port_info(m->ports[i]);
 		g_autofree struct vh_loop **loops = rotated(m, turn);
 		struct virtio_net_config n = {.port = m->ports[i], .pairs = p->pairs, .mtu = (uint16_t)MIN(p->mtu, 65535u),
-					      .loops = loops, .n_loops = m->n_loops, .label = p->ifname};
+					      .loops = loops, .n_loops = m->n_loops, .label = p->ifname,
+					      .guard = &c->nics[i].guard, .in = &c->nics[i].in, .out = &c->nics[i].out, .vhost = c->nics[i].vhost};
 		memcpy(n.mac, p->mac, 6);
 		turn += p->pairs;
 		r = virtio_net_new(m->vm, m->pci, &n, next_dev(m), e);

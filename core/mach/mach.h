@@ -8,7 +8,9 @@
 #include "dev/platform.h"
 #include "dev/virtio.h"
 #include "net/network.h"
+#include "net/guard.h"
 #include "net/port.h"
+#include "net/rate.h"
 #include "store/store.h"
 #include "util/loop.h"
 
@@ -22,6 +24,9 @@ struct mach_nic {
 	int have_mac; /* else derived from the VM's name and the index */
 	unsigned queues;
 	uint16_t mtu;
+	struct guard guard;
+	struct rate_limit in, out; /* what the guest receives, and sends */
+	int vhost;                 /* VIRTIO_NET_VHOST_* */
 };
 struct mach_config {
 	const char *name;
@@ -74,6 +79,7 @@ int mach_nic_config(const struct mach_nic *n, const char *vm, unsigned index, st
 /* [main] By interface or number: the guest sees it, and the port takes part. Tells which it is, and how it is now. */
 int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e);
 struct net_port *mach_port(struct mach *m, unsigned i);
+struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i);
 void mach_free(struct mach *m); /* flushes and closes everything */
 
 #endif

@@ -14,7 +14,10 @@ struct bridgedev_want {
 	struct ip_prefix address; /* the host's; family 0: none */
 	uint8_t mac[6];          /* all zeros: bridgedev_mac() */
 	int no_addrgen;          /* it makes no IPv6 address of its own */
-	const char *altname;     /* a longer name that it has besides, or NULL */
+	const char *mark, *altname; /* further names; NULL: none */
+	/* It looks at VLANs of this protocol (ETH_P_8021Q ...; 0: it does not), ports get this one when they join (0: none), and
+	 * the host itself is in none. A kernel that cannot: -EOPNOTSUPP, not explained. */
+	uint16_t proto, pvid;
 };
 
 /* The name under which it is made, which the journal has before; nobody else's is like it. */

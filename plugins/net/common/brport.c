@@ -18,7 +18,7 @@ void brport_mac(const uint8_t guest[6], uint8_t mac[6])
 	mac[0] = guest[0] == 0xfe ? 0xfa : 0xfe;
 }
 
-static void put_no_ipv6(struct nl *nl, int ifindex)
+void brport_put_no_ipv6(struct nl *nl, int ifindex)
 {
 	size_t a, b;
 
@@ -60,7 +60,7 @@ int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want
 	brport_mac(w->guest_mac, mac);
 	/* The host shall have no address on the guest's side, so also no IPv6 one of its own making. A kernel without IPv6
 	 * refuses this request, which is as good. */
-	put_no_ipv6(nl, i);
+	brport_put_no_ipv6(nl, i);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, -1);
 	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
 	nl_put_u32(nl, IFLA_MTU, info->mtu);

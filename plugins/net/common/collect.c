@@ -13,6 +13,8 @@
 #include "tag.h"
 #include "uplink.h"
 
+#define MARK_TRUNK "vhost.trunk." /* plugins/net/vlan */
+
 static void remember(void *ctx, const struct nl_link *l)
 {
 	struct collect *c = ctx;
@@ -30,14 +32,30 @@ static void remember(void *ctx, const struct nl_link *l)
 	c->link[c->n++] = *l;
 }
 
+/* Not the side of the uplink: a VLAN device of ours, or the port for which a trunk's bridge was made. */
+static int uplink_side(const struct nl_link *br, const struct nl_link *port)
+{
+	if (!strcmp(port->kind, "vlan") && tag_ours(port->alias))
+		return 1;
+	return !strncmp(br->mark, MARK_TRUNK, strlen(MARK_TRUNK)) && !strcmp(br->mark + strlen(MARK_TRUNK), port->name);
+}
+
 /* Without `but`, 0: all. */
 static unsigned ports_of(const struct collect *c, const struct nl_link *br, int but)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < c->n; i++)
-		n += c->link[i].ifindex && c->link[i].master == br->ifindex && c->link[i].ifindex != but;
+		n += c->link[i].ifindex && c->link[i].master == br->ifindex && c->link[i].ifindex != but &&
+		     !uplink_side(br, &c->link[i]);
 	return n;
+}
+
+static void release_ports(struct collect *c, int bridge)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->link[i].master == bridge)
+			c->link[i].master = 0;
 }
 
 void collect_drop(struct collect *c, struct nl_link *l, const char *owner)
@@ -93,6 +111,20 @@ static void restored(void *ctx, const char *uplink, int result)
 		c->fn(c->ctx, what, "a bridge that is gone", result);
 }
 
+/* A network of the living holds an interface by a line of its journal, whoever's tag that has. */
+static void note_hold(void *ctx, const char *owner, const char *text)
+{
+	struct collect *c = ctx;
+	const char *p = strstr(text, "\nhold ");
+	int ifindex = p ? atoi(p + 6) : 0;
+
+	if (ifindex <= 0 || !c->alive(c->ctx, owner))
+		return;
+	for (unsigned i = 0; i < c->n; i++)
+		if (c->link[i].ifindex == ifindex && tag_ours(c->link[i].alias))
+			snprintf(c->link[i].alias, sizeof(c->link[i].alias), "%s", owner);
+}
+
 static void drop_objects(struct collect *c)
 {
 	static const char *const leaf[] = { "tun", "macvtap", "macvlan" };
@@ -103,12 +135,18 @@ static void drop_objects(struct collect *c)
 				collect_drop(c, &c->link[i], c->link[i].alias);
 	for (unsigned i = 0; i < c->n; i++) {
 		struct nl_link *l = &c->link[i];
+		int ifindex = l->ifindex;
 
 		/* Others may have joined it: then the last of them removes it. */
 		if (!strcmp(l->kind, "bridge") && dead(c, l) && left_by_uplink(c, l))
 			collect_drop(c, l, l->alias);
+		if (ifindex && !l->ifindex)
+			release_ports(c, ifindex);
 	}
 	uplink_collect(&c->nl, c->state, restored, c);
+	for (unsigned i = 0; i < c->n; i++)
+		if (!strcmp(c->link[i].kind, "vlan") && !c->link[i].master && dead(c, &c->link[i]))
+			collect_drop(c, &c->link[i], c->link[i].alias);
 }
 
 struct entries {
@@ -154,6 +192,7 @@ int collect_run(const char *state, int (*alive)(void *ctx, const char *owner), v
 		net_host->err(e, r, "cannot list the interfaces: %s", strerror(-r));
 		goto out;
 	}
+	journal_scan(state, note_hold, &c);
 	drop_objects(&c);
 	r = journal_scan(state, check_entry, &s);
 	if (r < 0)

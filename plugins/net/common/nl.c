@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 #include "nl.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
@@ -32,10 +33,38 @@ static uint32_t attr_u32(struct nlattr *a)
 	return a && nla_len(a) >= (int)sizeof(uint32_t) ? nla_get_u32(a) : 0;
 }
 
+static uint16_t attr_u16(struct nlattr *a)
+{
+	return a && nla_len(a) >= (int)sizeof(uint16_t) ? nla_get_u16(a) : 0;
+}
+
 static void attr_str(struct nlattr *a, char *out, size_t cap)
 {
 	if (a)
 		nla_strlcpy(out, a, cap);
+}
+
+static int parse_vlan(struct nlattr *data, struct nl_link *l)
+{
+	struct nlattr *tb[IFLA_VLAN_MAX + 1];
+	int r = nla_parse_nested(tb, IFLA_VLAN_MAX, data, NULL);
+
+	if (r < 0)
+		return r;
+	l->vlan = attr_u16(tb[IFLA_VLAN_ID]);
+	l->proto = ntohs(attr_u16(tb[IFLA_VLAN_PROTOCOL]));
+	return 0;
+}
+
+static void parse_mark(struct nlattr *list, struct nl_link *l)
+{
+	struct nlattr *a;
+	int left;
+
+	nla_for_each_nested(a, list, left)
+		if (nla_type(a) == IFLA_ALT_IFNAME && nla_len(a) > 6 && nla_len(a) <= (int)sizeof(l->mark) &&
+		    !memcmp(nla_data(a), "vhost.", 6))
+			attr_str(a, l->mark, sizeof(l->mark));
 }
 
 static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
@@ -46,6 +75,8 @@ static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
 	if (r < 0)
 		return r;
 	attr_str(tb[IFLA_INFO_KIND], l->kind, sizeof(l->kind));
+	if (tb[IFLA_INFO_DATA] && !strcmp(l->kind, "vlan"))
+		return parse_vlan(tb[IFLA_INFO_DATA], l);
 	if (!tb[IFLA_INFO_DATA] || strcmp(l->kind, "bridge"))
 		return 0;
 	r = nla_parse_nested(br, IFLA_BR_MAX, tb[IFLA_INFO_DATA], NULL);
@@ -53,6 +84,10 @@ static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
 		return r;
 	l->stp = attr_u32(br[IFLA_BR_STP_STATE]) != 0;
 	l->forward_delay = attr_u32(br[IFLA_BR_FORWARD_DELAY]);
+	if (br[IFLA_BR_VLAN_FILTERING] && nla_len(br[IFLA_BR_VLAN_FILTERING]) >= 1)
+		l->filtering = nla_get_u8(br[IFLA_BR_VLAN_FILTERING]) != 0;
+	l->pvid = attr_u16(br[IFLA_BR_VLAN_DEFAULT_PVID]);
+	l->proto = ntohs(attr_u16(br[IFLA_BR_VLAN_PROTOCOL]));
 	return 0;
 }
 
@@ -83,6 +118,10 @@ static int parse_link(struct nlmsghdr *h, struct nl_link *l)
 	attr_str(tb[IFLA_IFALIAS], l->alias, sizeof(l->alias));
 	l->master = (int)attr_u32(tb[IFLA_MASTER]);
 	l->mtu = attr_u32(tb[IFLA_MTU]);
+	if (!tb[IFLA_LINK_NETNSID])
+		l->link = (int)attr_u32(tb[IFLA_LINK]);
+	if (tb[IFLA_PROP_LIST])
+		parse_mark(tb[IFLA_PROP_LIST], l);
 	if (tb[IFLA_ADDRESS] && nla_len(tb[IFLA_ADDRESS]) == sizeof(l->mac))
 		nla_memcpy(l->mac, tb[IFLA_ADDRESS], sizeof(l->mac));
 	return tb[IFLA_LINKINFO] ? parse_linkinfo(tb[IFLA_LINKINFO], l) : 0;
@@ -166,14 +205,18 @@ static int on_message(struct nl_msg *msg, void *arg)
 	struct nl *nl = arg;
 	struct nl_link l;
 
-	if (nl->raw && (h->nlmsg_type == RTM_NEWADDR || h->nlmsg_type == RTM_NEWROUTE))
+	if (nl->raw) {
 		nl->raw(nl->ctx, h);
+		return NL_OK;
+	}
 	if (h->nlmsg_type != RTM_NEWLINK)
 		return NL_OK;
-	if (parse_link(h, &l) < 0)
+	if (parse_link(h, &l) < 0) {
 		set_result(nl, h, -EPROTO);
-	else if (nl->link)
+	} else if (nl->link) {
+		l.at = h->nlmsg_seq - nl->first;
 		nl->link(nl->ctx, &l);
+	}
 	/* One of a list ends with NLMSG_DONE, the answer to a change with its ack. */
 	if (!(h->nlmsg_flags & NLM_F_MULTI) && !(nlmsg_hdr(nl->msg[nl->n - 1])->nlmsg_flags & NLM_F_ACK))
 		answered(nl, h);
@@ -349,6 +392,11 @@ void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v)
 	nl_put(nl, type, &v, sizeof(v));
 }
 
+void nl_put_u16(struct nl *nl, uint16_t type, uint16_t v)
+{
+	nl_put(nl, type, &v, sizeof(v));
+}
+
 void nl_put_u32(struct nl *nl, uint16_t type, uint32_t v)
 {
 	nl_put(nl, type, &v, sizeof(v));
@@ -436,6 +484,35 @@ int nl_commit(struct nl *nl)
 	return r;
 }
 
+void nl_link_ask(struct nl *nl, int ifindex, const char *name, const char *alt)
+{
+	nl_link_begin(nl, RTM_GETLINK, 0, AF_UNSPEC, ifindex, name, -1);
+	if (alt)
+		nl_put_str(nl, IFLA_ALT_IFNAME, alt);
+	nl_put_u32(nl, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+}
+
+void nl_ask_kind(struct nl *nl, const char *kind)
+{
+	size_t info;
+
+	nl_link_begin(nl, RTM_GETLINK, NLM_F_DUMP, AF_UNSPEC, 0, NULL, -1);
+	nl_put_u32(nl, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	info = nl_nest(nl, IFLA_LINKINFO);
+	nl_put_str(nl, IFLA_INFO_KIND, kind);
+	nl_nest_end(nl, info);
+}
+
+void nl_altname(struct nl *nl, int ifindex, const char *name, const char *alt)
+{
+	size_t list;
+
+	nl_link_begin(nl, RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND, AF_UNSPEC, ifindex, name, -1);
+	list = nl_nest(nl, IFLA_PROP_LIST | NLA_F_NESTED);
+	nl_put_str(nl, IFLA_ALT_IFNAME, alt);
+	nl_nest_end(nl, list);
+}
+
 static void keep_link(void *ctx, const struct nl_link *l)
 {
 	*(struct nl_link *)ctx = *l;
@@ -446,8 +523,7 @@ int nl_link_get(struct nl *nl, int ifindex, const char *name, struct nl_link *ou
 	int r;
 
 	memset(out, 0, sizeof(*out));
-	nl_link_begin(nl, RTM_GETLINK, 0, AF_UNSPEC, ifindex, name, -1);
-	nl_put_u32(nl, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	nl_link_ask(nl, ifindex, name, NULL);
 	nl->link = keep_link;
 	nl->ctx = out;
 	r = nl_commit(nl);
@@ -470,7 +546,7 @@ int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct n
 	return r;
 }
 
-int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, const struct nlmsghdr *h), void *ctx)
+int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, struct nlmsghdr *h), void *ctx)
 {
 	struct rtmsg m = { .rtm_family = (unsigned char)family }; /* an ifaddrmsg is shorter, and begins with its family as well */
 	int r;

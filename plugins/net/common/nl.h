@@ -20,13 +20,19 @@
 
 struct nl_link {
 	int ifindex, master;
+	int link;               /* what it is made upon (a VLAN's parent), in this namespace; 0: nothing */
+	unsigned at;            /* the request of the batch that it answers */
 	uint32_t mtu, flags;
+	uint16_t type;          /* ARPHRD_* */
 	char name[16], kind[16], alias[256];
+	char mark[64];          /* its alternative name that begins with "vhost.", or "" */
 	uint8_t mac[6];
 	uint8_t stp;            /* bridges: spanning tree runs */
 	uint32_t forward_delay; /* bridges: hundredths of a second */
-	uint16_t type;          /* ARPHRD_* */
 	int addrgen;            /* IN6_ADDR_GEN_MODE_*, -1: no IPv6 */
+	uint8_t filtering;      /* bridges: they look at VLANs */
+	uint16_t pvid;          /* such bridges: what a port gets when it joins; 0: none */
+	uint16_t vlan, proto;   /* VLAN devices: id, ETH_P_8021Q or ETH_P_8021AD (this of bridges as well) */
 };
 
 struct nl_msg;
@@ -43,7 +49,7 @@ struct nl {
 	int *result;             /* of each request, after nl_commit */
 	char text[128];          /* the kernel's words for the first failure, or "" */
 	void (*link)(void *ctx, const struct nl_link *l); /* gets every link of a reply */
-	void (*raw)(void *ctx, const struct nlmsghdr *h); /* gets every address and route of a reply */
+	void (*raw)(void *ctx, struct nlmsghdr *h); /* gets every message of a list, instead of link */
 	void *ctx;
 	struct nl_msg **msg;
 };
@@ -59,6 +65,7 @@ void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigne
 void nl_begin(struct nl *nl, uint16_t type, uint16_t flags, const void *head, size_t len);
 void nl_put(struct nl *nl, uint16_t type, const void *data, size_t len);
 void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v);
+void nl_put_u16(struct nl *nl, uint16_t type, uint16_t v);
 void nl_put_u32(struct nl *nl, uint16_t type, uint32_t v);
 void nl_put_str(struct nl *nl, uint16_t type, const char *s);
 size_t nl_nest(struct nl *nl, uint16_t type);      /* a mark for nl_nest_end */
@@ -66,12 +73,18 @@ void nl_nest_end(struct nl *nl, size_t mark);
 /* Sends the batch and waits for every result. Returns the first failure of a request (result[] has them all), or that of
  * the socket. An empty batch is 0. */
 int nl_commit(struct nl *nl);
+/* Asks for one link, within a batch whose last request is a question as well: nl->link gets it. alt: by an alternative name. */
+void nl_link_ask(struct nl *nl, int ifindex, const char *name, const char *alt);
+/* Another name for a link, of up to 127 bytes; ifindex 0: the link named name. */
+void nl_altname(struct nl *nl, int ifindex, const char *name, const char *alt);
 /* One link by index or, ifindex 0, by name: -ENODEV. */
 int nl_link_get(struct nl *nl, int ifindex, const char *name, struct nl_link *out);
 /* Every link (master 0) or those enslaved to master. -EAGAIN: they changed meanwhile, and some may have been left out. */
 int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct nl_link *l), void *ctx);
 /* Every address (RTM_GETADDR) or route (RTM_GETROUTE) of a family, as the kernel tells it. -EAGAIN as above. */
-int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, const struct nlmsghdr *h), void *ctx);
+int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, struct nlmsghdr *h), void *ctx);
+/* Asks for every link of a kind, as the last of a batch; a kernel that does not know the kind tells of all. */
+void nl_ask_kind(struct nl *nl, const char *kind);
 int nl_link_delete(struct nl *nl, int ifindex, const char *name);
 
 #endif

@@ -163,11 +163,11 @@ struct get {
 	int ifindex;
 };
 
-static void take(void *ctx, const struct nlmsghdr *h)
+static void take(void *ctx, struct nlmsghdr *h)
 {
 	struct get *g = ctx;
 
-	if (!g->s->bad && concerns(h, g->ifindex))
+	if (!g->s->bad && (h->nlmsg_type == RTM_NEWADDR || h->nlmsg_type == RTM_NEWROUTE) && concerns(h, g->ifindex))
 		g->s->bad = keep(g->s, h, g->ifindex);
 }
 
