@@ -279,16 +279,16 @@ static int disk_job(struct job *j, struct vh_err *e)
 
 static int link_job(struct job *j, struct vh_err *e)
 {
-	struct mach *m = j->s->mach;
-	unsigned i = 0;
-	int r = mach_set_link(m, j->disk, j->arg != 0, &i, e);
+	const struct vh_net_info *now;
+	unsigned i;
+	int r = mach_set_link(j->s->mach, j->disk, j->arg != 0, &i, &now, e);
 
 	if (r < 0)
 		return r;
 	j->reply = json_object_new();
 	num(j->reply, "nic", i);
-	json_object_set_string_member(j->reply, "ifname", net_port_info(mach_port(m, i))->ifname);
-	json_object_set_boolean_member(j->reply, "link", net_port_info(mach_port(m, i))->link != 0);
+	json_object_set_string_member(j->reply, "ifname", now->ifname);
+	json_object_set_boolean_member(j->reply, "link", now->link != 0);
 	return 0;
 }
 

@@ -76,8 +76,8 @@ int mach_resize_disk(struct mach *m, struct disk *d, uint64_t bytes, struct vh_e
 unsigned mach_nics(struct mach *m);
 /* [any] What the NIC's port is opened with, or planned; opts is what c->opts points into. nics.c */
 int mach_nic_config(const struct mach_nic *n, const char *vm, unsigned index, struct net_config *c, struct optset **opts, struct vh_err *e);
-/* [main] By interface or number, which is told: the guest sees it, and the port takes part. */
-int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, struct vh_err *e);
+/* [main] By interface or number: the guest sees it, and the port takes part. Tells which it is, and how it is now. */
+int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e);
 struct net_port *mach_port(struct mach *m, unsigned i);
 struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i);
 void mach_free(struct mach *m); /* flushes and closes everything */

@@ -51,7 +51,7 @@ static int find(struct mach *m, const char *name, struct vh_err *e)
 	return err_set(e, -ENOENT, "there is no NIC %s", name);
 }
 
-int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, struct vh_err *e)
+int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e)
 {
 	struct virtio_dev *d;
 	int i, r;
@@ -73,6 +73,7 @@ int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, stru
 	if (!r && up)
 		virtio_net_set_link(d, 1);
 	*index = (unsigned)i;
+	*now = net_port_info(m->ports[i]);
 	if (r < 0)
 		err_object(e, "NIC %d (%s)", i, net_port_info(m->ports[i])->ifname);
 	return r;

@@ -27,9 +27,11 @@ static char *text(const char *s)
 	return t;
 }
 
-/* "vhost:VM:PID:START:NIC" */
+/* "vhost:VM:PID:START:NIC". What ports share carries its maker's tag, which says nothing of who uses it. */
 static void read_owner(struct network_part *p)
 {
+	if (strcmp(p->kind, "port") && strcmp(p->kind, "macvtap"))
+		return;
 	g_auto(GStrv) part = p->owner ? g_strsplit(p->owner, ":", 6) : NULL;
 
 	if (part && g_strv_length(part) == 5 && !strcmp(part[0], "vhost") && !name_check("VM", part[1], NULL)) {

@@ -129,6 +129,13 @@ int switch_up(struct nl *nl, const struct bridge_want *w, const char *state, str
 	struct bridgedev_want dev;
 	int r = 0;
 
+	if (s->join) {
+		/* What it had when somebody deleted its bridge comes back first. */
+		uplink_collect(nl, state, NULL, NULL);
+		r = uplink_check(nl, w->uplink, s->br.ifindex, &s->up, e);
+		if (r)
+			return r;
+	}
 	wanted_dev(w, s, &dev);
 	if (s->make) {
 		r = bridgedev_make(nl, &dev, s->tmp, &s->br, e);

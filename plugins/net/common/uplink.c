@@ -389,8 +389,12 @@ void uplink_collect(struct nl *nl, const char *state, void (*fn)(void *ctx, cons
 		if (sscanf(f->d_name, PREFIX "%d%7s", &bridge, end) != 1 || record_read(state, bridge, &rec) != 1)
 			continue;
 		/* Numbers are used again: it must be a bridge of ours. */
-		if (nl_link_get(nl, bridge, NULL, &br) == -ENODEV || strcmp(br.kind, "bridge") || !tag_ours(br.alias))
-			fn(ctx, rec.name, restore(nl, state, bridge, &rec));
+		if (nl_link_get(nl, bridge, NULL, &br) == -ENODEV || strcmp(br.kind, "bridge") || !tag_ours(br.alias)) {
+			int r = restore(nl, state, bridge, &rec);
+
+			if (fn)
+				fn(ctx, rec.name, r);
+		}
 		rtset_free(&rec.set);
 	}
 	if (d)

@@ -21,7 +21,8 @@ int uplink_plan(struct nl *nl, const struct nl_link *up, const char *bridge, con
 int uplink_of(const char *state, int bridge, char name[16]);
 /* Moves everything back. What cannot be is logged, for the bridge is about to go. 0 also when it has none. */
 int uplink_leave(struct nl *nl, const char *state, int bridge);
-/* gc: records of bridges that are gone: what was on their uplinks comes back, unless somebody has given them addresses. */
+/* gc: records of bridges that are gone: what was on their uplinks comes back, unless somebody has given them addresses. fn may
+ * be NULL. */
 void uplink_collect(struct nl *nl, const char *state, void (*fn)(void *ctx, const char *uplink, int result), void *ctx);
 
 #endif

@@ -48,6 +48,18 @@ int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, stru
 	return err_set(e, -ENOENT, "there is no NIC %s", nic);
 }
 struct net_port *mach_port(struct mach *m, unsigned i) { return NULL; }
+
+int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e)
+{
+	on_main();
+	*index = 0;
+	*now = &fake.nic;
+	if (strcmp(nic, "vnet0"))
+		return err_set(e, -ENOENT, "there is no NIC %s", nic);
+	fake.nic = (struct vh_net_info){ .ifname = "vnet0", .link = up != 0 };
+	return 0;
+}
+
 int mach_disk_find(struct mach *m, const char *name, struct disk **out, struct vh_err *e)
 {
 	on_main();

@@ -3,6 +3,7 @@
 /* A net plugin that says and does what no good one would, as its option `how` tells it; and, with -DOLD, one that was built before
  * there were networks. It makes no ports: open() says what it was given. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -47,7 +48,7 @@ static int mark(const struct vh_network *n, int on)
 
 	snprintf(path, sizeof(path), "%s/%s", n->state, n->owner);
 	if (!on)
-		return unlink(path) < 0 ? -errno : 0;
+		return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, "odd\n", 4) != 4)
 		return -EIO;

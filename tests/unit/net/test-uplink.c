@@ -573,6 +573,19 @@ static void bridge_deleted(void)
 	g_autofree char *after = everything();
 
 	same_state(before, after);
+	/* so does the next start */
+	must(start, "uplink=up0");
+	g_autofree char *served = served_by("br-lan");
+
+	run_ok(IP "ip link del br-lan");
+	must(start, "uplink=up0");
+	g_autofree char *again = served_by("br-lan");
+
+	same_state(served, again);
+	must(stop, "uplink=up0");
+	g_autofree char *stopped = everything();
+
+	same_state(before, stopped);
 	/* somebody was quicker: his addresses stay as they are */
 	must(start, "uplink=up0");
 	run_ok(IP "ip link del br-lan; ip addr add 192.0.2.200/24 dev up0");
