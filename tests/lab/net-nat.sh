@@ -8,8 +8,8 @@ requires_root
 PATH=$PATH:/usr/sbin:/sbin
 requires dnsmasq nft socat ip
 . "$(dirname "$0")/guests.bash"
-state() { ip -o addr | sed 's/^[0-9]*: //; s/ valid_lft.*//'; nft list ruleset; pgrep -lx 'dnsmasq|vhost-dhcp' | cut -d' ' -f2; (cd /proc/sys/net && grep . ipv[46]/conf/*/forwarding); }
-on_exit 'ip netns pids vh-out 2>/dev/null | xargs -r kill; ip netns del vh-out; ip link del up0; ' 2>/dev/null
+state() { ip -o addr | sed 's/^[0-9]*: //; s/ valid_lft.*//'; nft list ruleset; ps -eo stat=,comm= | awk '$1 !~ /^[ZX]/ && $2 ~ /^(dnsmasq|vhost-dhcp)$/ {print $2}'; (cd /proc/sys/net && grep . ipv[46]/conf/*/forwarding); }
+on_exit '{ ip netns pids vh-out | xargs -r kill; ip netns del vh-out; ip link del up0; } 2>/dev/null'
 ip netns add vh-out
 ip link add up0 type veth peer name out0 netns vh-out
 ip addr add 203.0.113.1/24 dev up0 && ip addr add 2001:db8::1/64 dev up0 nodad && ip link set up0 up

@@ -150,7 +150,7 @@ static void lan(void)
 {
 	const struct spec s = {
 		"address=192.168.77.1/24,address6=fd00:77::1/64,dhcp-range=192.168.77.100-192.168.77.101,domain=lan,"
-		"host=52:54:00:00:00:01=192.168.77.9=web,forward=tcp:8080:192.168.77.9:80,forward=tcp:8080:[fd00:77::5054:ff:fe00:1]:80",
+		"host=52:54:00:00:00:01=192.168.77.9=web,host=52:54:00:00:00:99=192.168.77.33=printer,forward=tcp:8080:192.168.77.9:80,forward=tcp:8080:[fd00:77::5054:ff:fe00:1]:80",
 		.network = "n", .kind = "nat", .owner = "vhost:@n:1",
 	};
 
@@ -183,7 +183,8 @@ static void nat_passes(void)
 	g_free(eventually(one, "fd00:77::5054:ff:fe00:1/64", "ip -6 -o addr show eth0"));
 	g_free(eventually(one, "default via fe80::", "ip -6 route"));
 	/* Names. */
-	g_free(eventually(two, "192.168.77.9", "busybox nslookup web.lan 192.168.77.1"));
+	g_free(eventually(two, "Address: 192.168.77.9\n", "busybox nslookup web.lan 192.168.77.1"));
+	g_free(eventually(two, "Address: 192.168.77.33\n", "busybox nslookup printer.lan 192.168.77.1")); /* that never asked for a lease */
 	/* Out, behind the host's address; and to each other, behind none. */
 	SEES(one, "203.0.113.254", 7000, "saw 203.0.113.1");
 	SEES(one, "[2001:db8::fe]", 7000, "saw [2001:0db8:0000:0000:0000:0000:0000:0001]");
