@@ -6,6 +6,7 @@
  * something must not pass, the same probe passes once what forbids it is taken away.
  */
 #include <errno.h>
+#include <sys/prctl.h>
 
 #include "nat-test.h"
 
@@ -19,6 +20,7 @@ static pid_t namespace(void)
 	pid_t pid = fork();
 
 	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (unshare(CLONE_NEWNET) < 0)
 			_exit(126);
 		execlp("sleep", "sleep", "600", NULL);
@@ -38,6 +40,7 @@ static void all_end(void)
 		kill(client[--n_clients], SIGKILL);
 		waitpid(client[n_clients], NULL, 0);
 	}
+	end_leftovers();
 }
 
 static char *in(pid_t pid, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
@@ -113,8 +116,8 @@ static pid_t outside(void)
 static void serve(pid_t pid, unsigned port)
 {
 	g_free(in(pid, "for f in TCP4 TCP6; do o=; [ $f = TCP4 ] || o=,ipv6only=1; "
-		       "socat $f-LISTEN:%u,fork,reuseaddr$o SYSTEM:'echo saw $SOCAT_PEERADDR' </dev/null >/dev/null 2>&1 & done; "
-		       "for i in $(seq 100); do [ $(grep -c ':%04X .* 0A ' /proc/net/tcp /proc/net/tcp6 | grep -c :1) = 2 ] && break; sleep 0.05; done", port, port));
+		       "socat $f-LISTEN:%u,fork,reuseaddr$o SYSTEM:'echo saw $SOCAT_PEERADDR' </dev/null >/dev/null 2>&1 & echo $! >>%s/servers; done; "
+		       "for i in $(seq 100); do [ $(grep -c ':%04X .* 0A ' /proc/net/tcp /proc/net/tcp6 | grep -c :1) = 2 ] && break; sleep 0.05; done", port, state, port));
 }
 
 /* Whom a server there sees when this client comes: "" when none answers. */
@@ -341,8 +344,5 @@ static void add(void)
 
 int main(int argc, char **argv)
 {
-	int r = nat_main(argc, argv, add);
-
-	all_end();
-	return r;
+	return nat_main(argc, argv, add);
 }
