@@ -4,6 +4,7 @@
  * libaio with O_DIRECT: one io_submit for all that a turn gathered, an eventfd that wakes the loop, and completions read
  * from the ring that the kernel shares, without a system call.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <linux/magic.h>
@@ -14,6 +15,7 @@
 #include "util/log.h"
 
 #define BATCH 128
+#define SPARES 32
 #define RESFD 1u /* IOCB_FLAG_RESFD of linux/aio_abi.h, which libaio.h does not go with */
 #define RETRY_NS 1000000u
 
@@ -29,6 +31,7 @@ struct aio {
 	io_context_t ctx;
 	struct aio_ring *ring; /* NULL: the kernel's is another; io_getevents then */
 	int evfd;
+	unsigned cap; /* of the context */
 	unsigned in_kernel, flushes; /* flushes: of them */
 	struct vh_watch *watch;
 	struct vh_timer *retry;
@@ -38,6 +41,48 @@ struct aio {
 	int in_memory;
 	struct iocb *batch[BATCH];
 };
+
+/*
+ * Contexts without a queue. io_destroy waits for an RCU grace period, some 30 ms, so that a program which opens and closes a
+ * few volumes would do little else; those that are left are the kernel's to free when the process ends, all at once.
+ */
+static struct {
+	pthread_mutex_t lock;
+	pid_t pid; /* contexts are not inherited by fork */
+	unsigned n;
+	struct spare { io_context_t ctx; unsigned cap; } spare[SPARES];
+} spares = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static io_context_t take_spare(unsigned cap)
+{
+	io_context_t ctx = NULL;
+
+	pthread_mutex_lock(&spares.lock);
+	if (spares.pid != getpid()) {
+		spares.pid = getpid();
+		spares.n = 0;
+	}
+	for (unsigned i = spares.n; i-- && !ctx;)
+		if (spares.spare[i].cap >= cap && spares.spare[i].cap <= 2 * cap) {
+			ctx = spares.spare[i].ctx;
+			spares.spare[i] = spares.spare[--spares.n];
+		}
+	pthread_mutex_unlock(&spares.lock);
+	return ctx;
+}
+
+static int keep_spare(io_context_t ctx, unsigned cap)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&spares.lock);
+	if (spares.pid == getpid() && spares.n < SPARES) {
+		spares.spare[spares.n++] = (struct spare){ctx, cap};
+		r = 1;
+	}
+	pthread_mutex_unlock(&spares.lock);
+	return r;
+}
 
 static void woken(void *ctx, uint32_t events)
 {
@@ -110,12 +155,16 @@ static int submit(struct blk_vq *q, struct aio *a, unsigned n)
 	return 1;
 }
 
+static int begin(struct blk_vq *q);
+
 static void aio_send(struct blk_vq *q)
 {
 	struct aio *a = q->priv;
 	struct blk_unit *u;
 	unsigned n = 0;
 
+	if (unlikely(!a->ctx) && !begin(q))
+		return;
 	while (a->in_kernel + n < q->cap && (u = blk_pop(q))) {
 		if (u->op > VH_FLUSH || (u->op == VH_FLUSH && a->no_fdsync)) {
 			blk_work(q, u);
@@ -193,12 +242,37 @@ static void aio_close(struct blk_vq *q)
 		return;
 	loop_unwatch(a->watch);
 	loop_timer_free(a->retry);
-	if (a->ctx)
+	if (a->ctx && (a->in_kernel || !keep_spare(a->ctx, a->cap)))
 		io_destroy(a->ctx);
 	if (a->evfd >= 0)
 		close(a->evfd);
 	free(a);
 	q->priv = NULL;
+}
+
+/* The context comes with the first request: many a volume is opened only to be looked at. 0: the workers do all this. */
+static int begin(struct blk_vq *q)
+{
+	struct aio *a = q->priv;
+	struct aio_ring *ring;
+	int r = 0;
+
+	a->cap = q->cap;
+	a->ctx = take_spare(q->cap);
+	if (!a->ctx)
+		r = io_setup((int)q->cap, &a->ctx);
+	if (!r) {
+		ring = (struct aio_ring *)a->ctx;
+		a->ring = ring->magic == RING_MAGIC && !ring->incompat && ring->header_length == sizeof(*ring) ? ring : NULL;
+		return 1;
+	}
+	log_warn("blk", "volume %s: libaio cannot be used (%s): worker threads do its I/O, more slowly; see %s", q->v->label,
+		 strerror(-r), "/proc/sys/fs/aio-max-nr");
+	a->ctx = NULL;
+	aio_close(q);
+	q->backend = &blk_threads;
+	q->backend->send(q);
+	return 0;
 }
 
 static int aio_open(struct blk_vq *q, struct vh_err *e)
@@ -212,24 +286,11 @@ static int aio_open(struct blk_vq *q, struct vh_err *e)
 	q->priv = a;
 	a->in_memory = !fstatfs(q->v->fd, &fs) && fs.f_type == TMPFS_MAGIC;
 	a->evfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = a->evfd < 0 ? -errno : io_setup((int)q->cap, &a->ctx);
-	if (!r) {
-		struct aio_ring *ring = (struct aio_ring *)a->ctx;
-
-		a->ring = ring->magic == RING_MAGIC && !ring->incompat && ring->header_length == sizeof(*ring) ? ring : NULL;
-		r = loop_watch(q->loop, a->evfd, VH_IN | LOOP_EDGE, woken, q, &a->watch);
-		if (!r)
-			r = loop_timer(q->loop, retry, q, &a->retry);
-	}
+	r = a->evfd < 0 ? -errno : loop_watch(q->loop, a->evfd, VH_IN | LOOP_EDGE, woken, q, &a->watch);
 	if (!r)
-		return 0;
-	aio_close(q);
-	if (r == -EAGAIN || r == -ENOSYS || r == -EPERM) {
-		log_warn("blk", "volume %s: libaio cannot be used (%s): worker threads do its I/O, more slowly; see %s", q->v->label,
-			 strerror(-r), "/proc/sys/fs/aio-max-nr");
-		q->backend = &blk_threads;
-		return q->backend->open(q, e);
-	}
+		r = loop_timer(q->loop, retry, q, &a->retry);
+	if (r)
+		aio_close(q);
 	return r;
 }
 

@@ -19,7 +19,8 @@ const struct vh_opt *const img_compare_options[] = {
 	CMD_OPT_ALLOW, CMD_OPT_PROGRESS, NULL};
 const char img_compare_help[] =
 	"Without --strict a disk that is longer is the same if what it has more is zeros. The exit status is 0 when they are the\n"
-	"same, 1 when they differ, and above 1 when they could not be compared (4 for what is 1 with other commands).";
+	"same, 1 when they differ, and above 1 when they could not be compared (4 for what is 1 with other commands).\n"
+	"Options of the formats, such as a passphrase: --format.NAME VALUE of the first image, --other-format.NAME VALUE of the other.";
 const struct vh_opt *const img_measure_options[] = {
 	CMD_OPT("source-format", VH_OPT_STR, "The source's format, where none is recorded"),
 	CMD_OPT("format", VH_OPT_STR, "The format to measure for", .defval = "raw"),
@@ -56,11 +57,20 @@ int img_run_compare(struct cmd_ctx *c, struct vh_err *e)
 	struct compare cmp = {.a_name = c->args[0], .b_name = c->args[1], .strict = (int)vh_opt_num(c->opts, "strict", 0)};
 	struct store_image *a = NULL, *b = NULL;
 	struct cmd_volume va = {0}, vb = {0};
+	struct kvs given, of_a, of_b;
 	struct vh_job j;
-	int ret = open_read(c, c->args[0], "format", NULL, &va, &a, e);
+	int ret = 0;
 
+	cmd_free_options(c, &given);
+	kvs_with_prefix(&given, "format.", &of_a);
+	kvs_with_prefix(&given, "other-format.", &of_b);
+	for (unsigned k = 0; k < given.n && !ret; k++)
+		if (!g_str_has_prefix(given.v[k].key, "format.") && !g_str_has_prefix(given.v[k].key, "other-format."))
+			ret = err_usage(e, "--%s is no option of this command", given.v[k].key);
 	if (!ret)
-		ret = open_read(c, c->args[1], "other-format", NULL, &vb, &b, e);
+		ret = open_read(c, c->args[0], "format", &of_a, &va, &a, e);
+	if (!ret)
+		ret = open_read(c, c->args[1], "other-format", &of_b, &vb, &b, e);
 	if (!ret) {
 		cmp.a = store_image_fmt(a);
 		cmp.b = store_image_fmt(b);
@@ -89,6 +99,9 @@ int img_run_compare(struct cmd_ctx *c, struct vh_err *e)
 	store_image_close(b);
 	cmd_volume_close(&va);
 	cmd_volume_close(&vb);
+	g_free(of_a.v);
+	g_free(of_b.v);
+	kvs_clear(&given);
 	if (ret && e && err_exit_status(e) == DIFFERENT)
 		err_status(e, FAILED);
 	return ret ? ret : cmp.what ? DIFFERENT : 0;

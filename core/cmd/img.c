@@ -327,7 +327,7 @@ const struct cmd *const cmd_img[] = {
 	IMG("convert", "SOURCE TARGET", "Copy a disk into a new image of any format", img_run_convert,
 	    .options = img_convert_options, .free_options = 1, .letters = IMG_CONVERT_LETTERS, .help = img_convert_help),
 	IMG("compare", "FILE OTHER", "Say whether two images hold the same disk", img_run_compare,
-	    .options = img_compare_options, .letters = IMG_COMPARE_LETTERS, .help = img_compare_help),
+	    .options = img_compare_options, .free_options = 1, .letters = IMG_COMPARE_LETTERS, .help = img_compare_help),
 	IMG("dd", "SOURCE TARGET", "Copy a part of a disk into a new image", img_run_dd, .options = img_dd_options,
 	    .free_options = 1, .letters = "f=source-format O=format o=options U=force-share"),
 	IMG("measure", "[SOURCE]", "Say how large an image would be", img_run_measure, .options = img_measure_options,

@@ -1,79 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
-/* vhost net list | plan | gc: the ports of VMs. (Networks as named objects come later.) */
+/* vhost net plan | gc, and the table of all that `vhost net` can do. */
 #include <glib.h>
 #include <stdio.h>
 #include <string.h>
-#include "cmd/store-cmd.h"
+#include "cmd/net.h"
 #include "cmd/vm.h"
-#include "ctl/ctl.h"
 #include "net/port.h"
 #include "plug/plug.h"
-
-/* ---- list ---- */
-
-struct list {
-	struct out_table *t;
-	JsonArray *a; /* with --json */
-};
-
-static int list_one(void *ctx, const char *name)
-{
-	struct list *l = ctx;
-	JsonObject *info, *nic, *o;
-	int pid;
-
-	if (ctl_dir_running(name, &pid) || vm_ask(name, 2000, "Info", NULL, &info, NULL) < 0)
-		return 0;
-	for (unsigned i = 0; (nic = vm_element(info, "nics", i)); i++) {
-		JsonNode *link = json_object_get_member(nic, "link");
-		int up = link && JSON_NODE_HOLDS_VALUE(link) && json_node_get_boolean(link);
-		g_autofree char *index = g_strdup_printf("%u", i), *mtu = g_strdup_printf("%d", (int)vm_num(nic, "mtu"));
-		g_autofree char *queues = g_strdup_printf("%d", (int)vm_num(nic, "queue_pairs"));
-
-		if (!l->a) {
-			out_table_row(l->t, name, index, vm_text(nic, "ifname"), vm_text(nic, "master"), vm_text(nic, "mac"), mtu, queues,
-				      up ? "up" : "down");
-			continue;
-		}
-		o = json_object_new();
-		json_object_set_string_member(o, "vm", name);
-		json_object_set_int_member(o, "index", i);
-		for (const char *const *k = (const char *const[]){ "ifname", "master", "mac", "mtu", "queue_pairs", "link", NULL }; *k; k++)
-			if (json_object_has_member(nic, *k))
-				json_object_set_member(o, *k, json_node_copy(json_object_get_member(nic, *k)));
-			else
-				json_object_set_null_member(o, *k);
-		json_array_add_object_element(l->a, o);
-	}
-	json_object_unref(info);
-	return 0;
-}
-
-static int run_list(struct cmd_ctx *c, struct vh_err *e)
-{
-	static const char *const header[] = { "VM", "NIC", "INTERFACE", "BRIDGE", "MAC", "MTU", "QUEUES", "LINK", NULL };
-	static const int right[] = { 0, 1, 0, 0, 0, 1, 1, 0 };
-	struct list l = { 0 };
-	JsonObject *o;
-	int r;
-
-	if (c->json)
-		l.a = json_array_new();
-	else
-		l.t = out_table_new(header, right);
-	r = ctl_dir_scan(list_one, &l, e);
-	if (c->json) {
-		o = json_object_new();
-		json_object_set_array_member(o, "ports", l.a);
-		if (!r)
-			vm_print_json(o);
-		json_object_unref(o);
-	} else {
-		out_table_print(l.t);
-	}
-	return r;
-}
 
 /* ---- plan ---- */
 
@@ -85,6 +19,34 @@ static void plan_step(void *ctx, const char *text)
 		puts(text);
 }
 
+static int plan_print(const char *what, const char *name, JsonArray *steps, int r)
+{
+	JsonObject *o;
+
+	if (!steps)
+		return r;
+	o = json_object_new();
+	json_object_set_string_member(o, what, name);
+	json_object_set_array_member(o, "steps", steps);
+	if (!r)
+		vm_print_json(o);
+	json_object_unref(o);
+	return r;
+}
+
+/* What starting a network makes, or its first NIC. */
+static int plan_network(struct cmd_ctx *c, struct vh_err *e)
+{
+	JsonArray *steps = c->json ? json_array_new() : NULL;
+	struct network n;
+	int r = network_load(c->args[0], &n, e);
+
+	if (!r)
+		r = network_plan(&n, plan_step, steps, e);
+	network_clear(&n);
+	return plan_print("network", c->args[0], steps, r);
+}
+
 static int run_plan(struct cmd_ctx *c, struct vh_err *e)
 {
 	const char *type = vh_opt_str(c->opts, "type", "bridge"), *mac = vh_opt_str(c->opts, "mac", NULL);
@@ -93,10 +55,16 @@ static int run_plan(struct cmd_ctx *c, struct vh_err *e)
 	g_autofree char *what = g_strdup_printf("network type %s", type);
 	struct optset *set = NULL;
 	JsonArray *steps = NULL;
-	JsonObject *o;
 	struct kvs kvs;
 	int r;
 
+	if (c->n_args > c->n_free) {
+		if (c->n_free) {
+			err_remedy(e, "leave out --%s, or the name", c->args[c->n_args - c->n_free]);
+			return err_usage(e, "a network that is defined has its options");
+		}
+		return plan_network(c, e);
+	}
 	err_object(e, "%s", what);
 	r = plug_net(type, &nc.ops, e);
 	if (r < 0)
@@ -117,15 +85,7 @@ static int run_plan(struct cmd_ctx *c, struct vh_err *e)
 		steps = json_array_new();
 	r = net_port_plan(&nc, plan_step, steps, e);
 	optset_free(set);
-	if (!steps)
-		return r;
-	o = json_object_new();
-	json_object_set_string_member(o, "type", type);
-	json_object_set_array_member(o, "steps", steps);
-	if (!r)
-		vm_print_json(o);
-	json_object_unref(o);
-	return r;
+	return plan_print("type", type, steps, r);
 }
 
 /* ---- gc ---- */
@@ -183,6 +143,7 @@ static int run_gc(struct cmd_ctx *c, struct vh_err *e)
 		g_ptr_array_add(types, g_strdup(only));
 	else
 		plug_scan(add_type, types);
+	r = network_forget_dead(e);
 	for (unsigned i = 0; i < types->len && !r; i++) {
 		ERR_AUTO(skip);
 
@@ -218,15 +179,24 @@ static const struct vh_opt *const plan_options[] = {
 	CMD_OPT("mac", VH_OPT_MAC, "The guest's MAC address"), CMD_OPT("ifname", VH_OPT_STR, "The interface's name"), NULL };
 static const struct vh_opt *const gc_options[] = { CMD_OPT("type", VH_OPT_STR, "Of this network type only"), NULL };
 
-#define NET(VERB, ARGS, SUMMARY, RUN, ...)                                                                             \
-	&(const struct cmd){ .noun = "net", .verb = VERB, .args = ARGS, .summary = SUMMARY, .run = RUN, ##__VA_ARGS__ }
-
 const struct cmd *const cmd_net[] = {
-	NET("list", "", "List the network interfaces of the VMs that run", run_list),
-	NET("plan", "", "Show what would be made for a NIC, without making it", run_plan, .options = plan_options, .free_options = 1,
-	    .help = "The options of the network type are given as --OPTION VALUE; `vhost plugin help TYPE` lists them:\n"
+	NET("list", "", "List the networks", net_run_list),
+	NET("info", "NAME", "Show one network: the switch that it is, drawn from the uplink down to the VMs", net_run_info, .options = net_info_options),
+	NET("define", "NAME", "Define a network", net_run_define, .options = net_define_options, .free_options = 1,
+	    .help = "The options of the network's plugin are given as --OPTION VALUE; `vhost plugin help TYPE` lists them. Those of one NIC\n"
+		    "are given with the NIC: vhost run --net NAME,OPTION=VALUE. Nothing is made: the first NIC, or start, does that.\n"
+		    "  vhost net define lan --kind bridged --uplink eth0\n"
+		    "Defining a network again that is defined so already is no error."),
+	NET("delete", "NAME", "Forget a network that is neither started nor in use", net_run_delete),
+	NET("start", "NAME", "Make what a network needs, and keep it until stop; also what is missing of one that is started", net_run_start),
+	NET("stop", "NAME", "Remove what start made, when no VM uses it", net_run_stop),
+	NET("autostart", "NAME [on|off]", "Whether `vhost autostart` starts the network", net_run_autostart),
+	NET("ports", "", "List the network interfaces of the VMs that run", net_run_ports),
+	NET("plan", "[NAME]", "Show what starting a network would make, or, without a name, a NIC, without making it", run_plan,
+	    .options = plan_options, .free_options = 1,
+	    .help = "Without a name the options of the network type are given as --OPTION VALUE; `vhost plugin help TYPE` lists them:\n"
 		    "  vhost net plan --type bridge --name br0 --create on"),
-	NET("gc", "", "Remove the interfaces and bridges that dead VMs left behind", run_gc, .options = gc_options,
-	    .help = "Only what carries a dead VM's tag is removed. Starting a VM does the same."),
+	NET("gc", "", "Remove what dead VMs and interrupted commands left behind", run_gc, .options = gc_options,
+	    .help = "Only what carries the tag of a dead VM, or of a network that nobody holds, is removed. Starting a VM does the same."),
 	NULL
 };

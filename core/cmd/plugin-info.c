@@ -199,6 +199,7 @@ static void json_option(JsonBuilder *b, const struct vh_opt *o)
 	js_bool(b, "live", !!(o->flags & VH_OPT_LIVE));
 	js_bool(b, "deprecated", !!(o->flags & VH_OPT_DEPRECATED));
 	js_bool(b, "main", !!(o->flags & VH_OPT_MAIN));
+	js_bool(b, "nic", !!(o->flags & VH_OPT_NIC));
 	json_builder_set_member_name(b, "choices");
 	json_builder_begin_array(b);
 	for (unsigned i = 0; o->type == VH_OPT_ENUM && o->choices && o->choices[i]; i++)

@@ -96,6 +96,8 @@ static void help_text_option(JsonObject *o)
 		g_string_append(notes, ", required");
 	if (json_object_get_boolean_member(o, "main"))
 		g_string_append(notes, ", main option");
+	if (json_object_get_boolean_member(o, "nic"))
+		g_string_append(notes, ", of one NIC");
 	if (json_object_get_boolean_member(o, "repeat"))
 		g_string_append(notes, ", may be repeated");
 	if (json_object_get_boolean_member(o, "live"))

@@ -3,6 +3,7 @@
 #include <glib.h>
 #include <string.h>
 #include <unistd.h>
+#include "cmd/nic-options.h"
 #include "cmd/run-options.h"
 #include "util/paths.h"
 
@@ -29,7 +30,8 @@ const struct vh_opt *const run_options[] = {
 	    "SIZE[,hugepages=2M|1G][,KEY=on]... of thp, mergeable, prealloc, dump: guest memory (default: 256M)"),
 	OPT("disk", VH_OPT_STR, VH_OPT_REPEAT,
 	    "POOL/VOLUME, or path=FILE, or type=POOLTYPE,volume=NAME; [,format=F][,readonly=on][,engine=E]... (see docs/run.md)"),
-	OPT("net", VH_OPT_STR, VH_OPT_REPEAT, "type=PLUGIN[,mac=M][,queues=N][,mtu=N][,ifname=I][,PLUGIN'S OPTIONS]: a NIC"),
+	OPT("net", VH_OPT_STR, VH_OPT_REPEAT,
+	    "NETWORK, or type=PLUGIN; with mac=, queues=, mtu=, ifname=, guard=, ip=, rate-in=, ... and the plugin's options: a NIC (see docs/run.md)"),
 	OPT("serial", VH_OPT_STR, 0, "stdio, null or file:PATH: the serial port (default: stdio, with --detach null)"),
 	OPT("console", VH_OPT_STR, 0, "none, stdio or file:PATH: a virtio console (default: none)"),
 	OPT("rng", VH_OPT_BOOL, 0, "A virtio entropy device (default: on)"),
@@ -54,7 +56,7 @@ static const vh_schema memory_options = (const struct vh_opt *const[]){
 };
 
 /* What the core takes of a NIC; the rest goes to its plugin. */
-static const char *const nic_keys[] = {"type", "mac", "queues", "mtu", "ifname", NULL};
+static const char *const nic_keys[] = {"network", "type", "mac", "queues", "mtu", "ifname", NULL};
 
 static const struct vh_val *find(const struct vh_opts *o, const char *name)
 {
@@ -118,6 +120,27 @@ static int read_memory(const char *text, struct mem_config *m, struct vh_err *e)
 	return r;
 }
 
+/* The part before the first comma, or network=: a defined network, whose plugin and options the NIC has. */
+static int read_network(const char *name, struct mach_nic *n, struct vh_err *e)
+{
+	struct network *net;
+	int r;
+
+	if (n->network)
+		return err_usage(e, "--net %s,network=%s: a NIC is in one network", n->network->name, name);
+	if (n->type)
+		return err_usage(e, "--net network=%s,type=%s: a network has its type", name, n->type);
+	net = g_new0(struct network, 1);
+	r = network_load(name, net, e);
+	if (r) {
+		g_free(net);
+		return r;
+	}
+	n->network = net;
+	n->type = net->type;
+	return 0;
+}
+
 static int read_nic(const struct kvs *k, struct mach_nic *n, struct vh_err *e)
 {
 	int r = 0;
@@ -131,9 +154,12 @@ static int read_nic(const struct kvs *k, struct mach_nic *n, struct vh_err *e)
 				kvs_add(&n->options, NULL, val); /* the plugin's main option */
 				continue;
 			}
-			r = err_usage(e, "--net %s: named networks are not part of this version", val);
-			err_remedy(e, "name the plugin: --net type=bridge,name=%s", val);
+			r = read_network(val, n, e);
+		} else if (!strcmp(key, "network")) {
+			r = read_network(val, n, e);
 		} else if (!strcmp(key, "type")) {
+			if (n->network)
+				r = err_usage(e, "--net %s,type=%s: a network has its type", n->network->name, val);
 			n->type = val;
 		} else if (!strcmp(key, "ifname")) {
 			n->ifname = val;
@@ -151,16 +177,21 @@ static int read_nic(const struct kvs *k, struct mach_nic *n, struct vh_err *e)
 				r = err_usage(e, "--net mtu=%s is not within 68 and 65535", val);
 			n->mtu = (uint16_t)v;
 		} else {
-			kvs_add(&n->options, key, val);
+			r = nic_option(key, val, n, e);
+			if (!r)
+				kvs_add(&n->options, key, val);
+			r = r < 0 ? r : 0;
 		}
 	}
+	if (!r)
+		r = nic_options_check(n, e);
 	if (!r && !n->type) {
 		const char *near = k->n && k->v[0].key ? nearest(k->v[0].key, nic_keys) : NULL;
-		r = err_usage(e, "--net needs type=PLUGIN");
+		r = err_usage(e, "--net needs a network's name, or type=PLUGIN");
 		if (near)
 			err_remedy(e, "did you mean %s=?", near);
 		else
-			err_remedy(e, "as in --net type=bridge,name=br0");
+			err_remedy(e, "as in --net lan (see vhost net list), or --net type=bridge,name=br0");
 	}
 	return r;
 }
@@ -407,6 +438,10 @@ void run_spec_clear(struct run_spec *r)
 		kvs_clear(&r->nics[i].options);
 		g_free((char *)r->nics[i].type);
 		g_free((char *)r->nics[i].ifname);
+		if (r->nics[i].network) {
+			network_clear((struct network *)r->nics[i].network);
+			g_free((struct network *)r->nics[i].network);
+		}
 	}
 	g_free(r->disks);
 	g_free(r->nics);

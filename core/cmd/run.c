@@ -196,20 +196,16 @@ static int dry_run(struct run_spec *s, struct vh_err *e)
 	}
 	for (unsigned i = 0; i < m->n_nics; i++) {
 		const struct mach_nic *n = &m->nics[i];
-		struct net_config c = {.pairs = n->queues ? n->queues : 1, .mtu = n->mtu, .ifname = n->ifname, .vm = s->name, .index = i};
 		struct optset *o = NULL;
-		printf("NIC %u, network type %s:\n", i, n->type);
-		r = plug_net(n->type, &c.ops, e);
+		struct net_config c;
+
+		if (n->network)
+			printf("NIC %u, network %s of kind %s, type %s:\n", i, n->network->name, n->network->kind, n->type);
+		else
+			printf("NIC %u, network type %s:\n", i, n->type);
+		r = mach_nic_config(n, s->name, i, &c, &o, e);
 		if (!r)
-			r = optset_parse(c.ops->options, &n->options, n->type, &o, e);
-		if (!r) {
-			c.opts = optset_get(o);
-			if (n->have_mac)
-				memcpy(c.mac, n->mac, 6);
-			else
-				net_mac_derive(c.vm, i, c.mac);
 			r = net_port_plan(&c, print_step, NULL, e);
-		}
 		optset_free(o);
 		if (r)
 			return err_context(e, "NIC %u", i);

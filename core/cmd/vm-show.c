@@ -8,6 +8,7 @@
 #include "cmd/vm.h"
 
 #define REPLY_MS 30000
+#define COLUMNS 10 /* of a table, at most */
 
 static char *size_of(JsonObject *o, const char *name)
 {
@@ -22,7 +23,7 @@ static char *count_of(JsonObject *o, const char *name)
 int vm_run_info(struct cmd_ctx *c, struct vh_err *e)
 {
 	g_autofree char *memory = NULL;
-	const char *reason, *master;
+	const char *reason, *master, *network;
 	JsonObject *o, *d;
 	int r = vm_ask(c->args[0], REPLY_MS, "Info", NULL, &o, e);
 
@@ -46,7 +47,9 @@ int vm_run_info(struct cmd_ctx *c, struct vh_err *e)
 	}
 	for (unsigned i = 0; (d = vm_element(o, "nics", i)); i++) {
 		master = vm_text(d, "master");
-		printf("NIC:     %s%s%s, MAC %s, MTU %d, %d queue pair%s\n", vm_text(d, "ifname"), master ? " on " : "", master ? master : "",
+		network = vm_text(d, "network");
+		printf("NIC:     %s%s%s%s%s%s, MAC %s, MTU %d, %d queue pair%s\n", vm_text(d, "ifname"), master ? " on " : "", master ? master : "",
+		       network ? ", network " : "", network ? network : "", json_object_get_boolean_member(d, "link") ? "" : ", link down",
 		       vm_text(d, "mac"), (int)vm_num(d, "mtu"), (int)vm_num(d, "queue_pairs"), vm_num(d, "queue_pairs") == 1 ? "" : "s");
 	}
 	json_object_unref(o);
@@ -56,7 +59,7 @@ int vm_run_info(struct cmd_ctx *c, struct vh_err *e)
 /* One table: the first column is a text, or the element's number; the others are counts, or sizes (a name with _bytes). */
 static void table(JsonObject *o, const char *array, const char *const *header, const char *const *member)
 {
-	static const int right[] = { 0, 1, 1, 1, 1, 1, 1 };
+	static const int right[] = { 0, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
 	struct out_table *t;
 	JsonObject *d;
 
@@ -64,13 +67,13 @@ static void table(JsonObject *o, const char *array, const char *const *header, c
 		return;
 	t = out_table_new(header, right);
 	for (unsigned i = 0; (d = vm_element(o, array, i)); i++) {
-		char *cell[7] = { NULL };
+		char *cell[COLUMNS] = { NULL };
 
-		for (unsigned k = 0; k < 7 && member[k]; k++)
+		for (unsigned k = 0; k < COLUMNS && member[k]; k++)
 			cell[k] = !k ? *member[0] ? g_strdup(vm_text(d, member[0])) : g_strdup_printf("%u", i) :
 				  strstr(member[k], "_bytes") ? size_of(d, member[k]) : count_of(d, member[k]);
-		out_table_row(t, cell[0], cell[1], cell[2], cell[3], cell[4], cell[5], cell[6]);
-		for (unsigned k = 0; k < 7; k++)
+		out_table_cells(t, (const char *const *)cell);
+		for (unsigned k = 0; k < COLUMNS; k++)
 			g_free(cell[k]);
 	}
 	out_table_print(t);
@@ -95,9 +98,10 @@ int vm_run_stats(struct cmd_ctx *c, struct vh_err *e)
 	static const char *const cpu_member[] = { "", "exits", "io", "mmio", "halts", NULL };
 	static const char *const disk_head[] = { "DISK", "READS", "READ", "WRITES", "WRITTEN", "FLUSHES", "ERRORS", NULL };
 	static const char *const disk_member[] = { "label", "reads", "read_bytes", "writes", "write_bytes", "flushes", "errors", NULL };
-	static const char *const nic_head[] = { "NIC", "RX PACKETS", "RX", "RX DROPPED", "TX PACKETS", "TX", "TX DROPPED", NULL };
+	static const char *const nic_head[] = { "NIC", "RX PACKETS", "RX", "RX DROPPED", "TX PACKETS", "TX", "TX DROPPED", "GUARD", "WAITS IN", "WAITS OUT",
+						NULL };
 	static const char *const nic_member[] = { "ifname", "rx_packets", "rx_bytes", "rx_dropped", "tx_packets", "tx_bytes", "tx_dropped",
-						  NULL };
+						  "guard_dropped", "rate_in_waits", "rate_out_waits", NULL };
 	JsonObject *o, *m, *d;
 	JsonNode *n;
 	int r = vm_ask(c->args[0], REPLY_MS, "Stats", NULL, &o, e);

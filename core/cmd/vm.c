@@ -292,6 +292,10 @@ const struct cmd *const cmd_vm[] = {
 	   .help = "DISK is its label, serial number or number (vm info); ACTION is create, list or delete. The guest's requests wait for\n"
 		   "the moment. What the guest has not flushed yet is not in the snapshot, as after a power cut."),
 	VM("resize-disk", "NAME DISK SIZE", "Make a disk larger while the guest runs; +SIZE: by that much", vm_run_resize_disk),
+	VM("link", "NAME NIC [on|off]", "Show the link of a NIC, or set it up or down", vm_run_link,
+	   .help = "NIC is its interface or its number (vm info). The guest sees the change as a cable that is plugged in or out."),
+	VM("limit", "NAME NIC", "Limit what a NIC receives and sends from now on", vm_run_limit, .options = vm_limit_options,
+	   .help = "NIC is its number (vm info), from 0. A direction that is not named stays as it is; 0 lifts a limit."),
 	VM("stats", "NAME", "Show a VM's counters", vm_run_stats),
 	VM("events", "NAME", "Follow a VM's changes of state, one a line", run_events),
 	NULL

@@ -20,6 +20,9 @@ int vm_run_stats(struct cmd_ctx *c, struct vh_err *e);
 int vm_run_balloon(struct cmd_ctx *c, struct vh_err *e);
 int vm_run_snapshot(struct cmd_ctx *c, struct vh_err *e); /* vm-disk.c */
 int vm_run_resize_disk(struct cmd_ctx *c, struct vh_err *e);
+int vm_run_link(struct cmd_ctx *c, struct vh_err *e);    /* vm-link.c */
+int vm_run_limit(struct cmd_ctx *c, struct vh_err *e);   /* vm-nic.c */
+extern const struct vh_opt *const vm_limit_options[];
 int vm_run_console(struct cmd_ctx *c, struct vh_err *e); /* vm-console.c */
 
 #endif

@@ -244,7 +244,7 @@ const struct cmd *const cmd_vol[] = {
 	VOL("convert", "POOL/NAME POOL/NEW", "Copy a disk into a new volume, in any format", img_run_convert,
 	    .options = img_convert_options, .free_options = 1, .letters = IMG_CONVERT_LETTERS, .help = img_convert_help),
 	VOL("compare", "POOL/NAME POOL/OTHER", "Say whether two volumes hold the same disk", img_run_compare,
-	    .options = img_compare_options, .letters = IMG_COMPARE_LETTERS, .help = img_compare_help),
+	    .options = img_compare_options, .free_options = 1, .letters = IMG_COMPARE_LETTERS, .help = img_compare_help),
 	VOL("measure", "[POOL/NAME]", "Say how large an image would be", img_run_measure, .options = img_measure_options,
 	    .free_options = 1, .letters = IMG_MEASURE_LETTERS),
 	VOL("clone", "POOL/NAME [POOL/]NEW", "Make an independent copy of a volume", run_clone, .options = clone_options),

@@ -16,7 +16,9 @@ struct job {
 	struct job *next;
 	enum job_op op;
 	int64_t arg;
-	char *disk, *name; /* of a disk's job */
+	char *disk, *name; /* of a disk's job; disk: or the NIC of a link's */
+	struct rate_limit limit[2]; /* of a NIC's: in and out, */
+	int have_limit[2];          /* if given */
 	int then_wait; /* Stop: the answer comes when the machine is down */
 	int result;
 	struct vh_err err;
@@ -66,12 +68,14 @@ static void disk_stats(JsonArray *a, struct disk *d)
 	num(o, "cache_hits", st.cache_hits);
 }
 
-static void nic_stats(JsonArray *a, struct net_port *p)
+static void nic_stats(JsonArray *a, struct net_port *p, struct virtio_dev *d)
 {
 	JsonObject *o = add_object(a);
 	struct net_port_stats st = { 0 };
+	struct virtio_net_stats dev;
 
 	net_port_stats(p, &st);
+	virtio_net_get_stats(d, &dev);
 	json_object_set_string_member(o, "ifname", net_port_info(p)->ifname);
 	num(o, "rx_packets", st.rx_packets);
 	num(o, "rx_bytes", st.rx_bytes);
@@ -81,6 +85,12 @@ static void nic_stats(JsonArray *a, struct net_port *p)
 	num(o, "tx_bytes", st.tx_bytes);
 	num(o, "tx_errors", st.tx_errors);
 	num(o, "tx_dropped", st.tx_dropped);
+	num(o, "rx_filtered", dev.rx_dropped);
+	num(o, "tx_refused", dev.tx_dropped);
+	num(o, "guard_dropped", dev.guard_dropped);
+	num(o, "rate_in_waits", dev.rate_in_waits);
+	num(o, "rate_out_waits", dev.rate_out_waits);
+	num(o, "kernel_queues", dev.kernel_queues);
 }
 
 static void balloon_stats(JsonObject *parent, struct virtio_dev *b)
@@ -158,7 +168,7 @@ static JsonObject *stats(struct mach *m)
 		disk_stats(a, mach_disk(m, i));
 	a = add_array(o, "nics");
 	for (unsigned i = 0; i < mach_nics(m); i++)
-		nic_stats(a, mach_port(m, i));
+		nic_stats(a, mach_port(m, i), mach_nic_dev(m, i));
 	if (mach_balloon(m))
 		balloon_stats(o, mach_balloon(m));
 	memory_stats(o);
@@ -202,6 +212,8 @@ static JsonObject *info(struct ctl_server *s)
 		num(d, "mtu", n->mtu);
 		num(d, "queue_pairs", n->pairs);
 		json_object_set_boolean_member(d, "link", n->link != 0);
+		if (net_port_network(mach_port(m, i)))
+			json_object_set_string_member(d, "network", net_port_network(mach_port(m, i)));
 		if (!net_master(n->ifname, text) && text[0])
 			json_object_set_string_member(d, "master", text);
 	}
@@ -265,6 +277,32 @@ static int disk_job(struct job *j, struct vh_err *e)
 	}
 }
 
+static int link_job(struct job *j, struct vh_err *e)
+{
+	const struct vh_net_info *now;
+	unsigned i;
+	int r = mach_set_link(j->s->mach, j->disk, j->arg != 0, &i, &now, e);
+
+	if (r < 0)
+		return r;
+	j->reply = json_object_new();
+	num(j->reply, "nic", i);
+	json_object_set_string_member(j->reply, "ifname", now->ifname);
+	json_object_set_boolean_member(j->reply, "link", now->link != 0);
+	return 0;
+}
+
+static int nic_limit(struct job *j, struct vh_err *e)
+{
+	struct mach *m = j->s->mach;
+
+	if (j->arg < 0 || (uint64_t)j->arg >= mach_nics(m))
+		return err_set(e, -ENOENT, "there is no NIC %lld: the machine has %u", (long long)j->arg, mach_nics(m));
+	virtio_net_set_rates(mach_nic_dev(m, (unsigned)j->arg), j->have_limit[0] ? &j->limit[0] : NULL,
+			     j->have_limit[1] ? &j->limit[1] : NULL);
+	return 0;
+}
+
 /* [main loop] */
 static void go(struct vh_task *t)
 {
@@ -290,6 +328,9 @@ static void go(struct vh_task *t)
 	case JOB_BALLOON:
 		j->result = balloon(j, &j->err);
 		break;
+	case JOB_NIC_LIMIT:
+		j->result = nic_limit(j, &j->err);
+		break;
 	case JOB_STATS:
 		j->reply = stats(m);
 		break;
@@ -301,6 +342,9 @@ static void go(struct vh_task *t)
 	case JOB_SNAP_DELETE:
 	case JOB_RESIZE_DISK:
 		j->result = disk_job(j, &j->err);
+		break;
+	case JOB_LINK:
+		j->result = link_job(j, &j->err);
 		break;
 	}
 	loop_post(j->s->loop, &j->back);
@@ -399,6 +443,21 @@ void job_start_disk(struct ctl_server *s, struct conn *c, enum job_op op, const 
 		return;
 	j->disk = g_strdup(disk);
 	j->name = g_strdup(name);
+	loop_post(s->main_loop, &j->go);
+}
+
+void job_start_limit(struct ctl_server *s, struct conn *c, int64_t nic, const struct rate_limit *in, const struct rate_limit *out)
+{
+	struct job *j = job_new(s, c, JOB_NIC_LIMIT, nic);
+
+	if (!j)
+		return;
+	j->have_limit[0] = in != NULL;
+	j->have_limit[1] = out != NULL;
+	if (in)
+		j->limit[0] = *in;
+	if (out)
+		j->limit[1] = *out;
 	loop_post(s->main_loop, &j->go);
 }
 

@@ -164,6 +164,60 @@ static void resize_disk(struct conn *c, const struct varlink_call *call)
 		job_start_disk(c->s, c, JOB_RESIZE_DISK, disk, NULL, bytes);
 }
 
+static void set_link(struct conn *c, const struct varlink_call *call)
+{
+	const char *nic = NULL;
+	int up = 0;
+
+	if (varlink_str(call, "nic", &nic) != 1)
+		conn_invalid(c, "nic");
+	else if (varlink_bool(call, "up", &up) != 1)
+		conn_invalid(c, "up");
+	else
+		job_start_disk(c->s, c, JOB_LINK, nic, NULL, up);
+}
+
+/* 1: given, 0: not, -1: odd, which the client is told. rate 0 lifts the limit. */
+static int limit_of(struct conn *c, const struct varlink_call *call, const char *rate, const char *burst, const char *packets,
+		    struct rate_limit *l)
+{
+	const char *const name[] = { rate, burst, packets };
+	uint64_t *const to[] = { &l->bytes, &l->burst, &l->packets };
+	int have = 0;
+
+	*l = (struct rate_limit){ 0 };
+	for (unsigned i = 0; i < 3; i++) {
+		int64_t v = 0;
+		int r = varlink_int(call, name[i], &v);
+
+		if (r < 0 || v < 0 || (uint64_t)v > RATE_MAX) {
+			conn_invalid(c, name[i]);
+			return -1;
+		}
+		have |= r > 0;
+		*to[i] = (uint64_t)v;
+	}
+	return have;
+}
+
+static void limit_nic(struct conn *c, const struct varlink_call *call)
+{
+	struct rate_limit in, out;
+	int have_in, have_out;
+	int64_t nic = 0;
+
+	if (varlink_int(call, "nic", &nic) != 1) {
+		conn_invalid(c, "nic");
+		return;
+	}
+	have_in = limit_of(c, call, "rate_in", "burst_in", "packets_in", &in);
+	if (have_in < 0)
+		return;
+	have_out = limit_of(c, call, "rate_out", "burst_out", "packets_out", &out);
+	if (have_out >= 0)
+		job_start_limit(c->s, c, nic, have_in ? &in : NULL, have_out ? &out : NULL);
+}
+
 static void stats(struct conn *c, const struct varlink_call *call)
 {
 	job_start(c->s, c, JOB_STATS, 0, 0);
@@ -236,6 +290,8 @@ static const char *const with_replay[] = { "replay", NULL };
 static const char *const with_disk[] = { "disk", NULL };
 static const char *const with_snapshot[] = { "disk", "name", NULL };
 static const char *const with_bytes[] = { "disk", "bytes", NULL };
+static const char *const with_link[] = { "nic", "up", NULL };
+static const char *const with_limits[] = { "nic", "rate_in", "burst_in", "packets_in", "rate_out", "burst_out", "packets_out", NULL };
 static const char *const with_data[] = { "data", NULL };
 
 static const struct method methods[] = {
@@ -255,6 +311,8 @@ static const struct method methods[] = {
 	{ VARLINK_VM ".SnapshotList", with_disk, snapshot_list },
 	{ VARLINK_VM ".SnapshotDelete", with_snapshot, snapshot_delete },
 	{ VARLINK_VM ".ResizeDisk", with_bytes, resize_disk },
+	{ VARLINK_VM ".SetLink", with_link, set_link },
+	{ VARLINK_VM ".LimitNic", with_limits, limit_nic },
 	{ VARLINK_VM ".Stats", NULL, stats },
 	{ VARLINK_VM ".Events", NULL, events },
 };

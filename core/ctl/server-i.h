@@ -84,10 +84,12 @@ void ctl_state_get(struct ctl_server *s, struct event *out); /* copies; event_cl
 void event_clear(struct event *ev);
 /* jobs.c */
 enum job_op { JOB_BUTTON, JOB_QUIT, JOB_PAUSE, JOB_RESUME, JOB_RESET, JOB_BALLOON, JOB_STATS, JOB_INFO,
-	      JOB_SNAP_CREATE, JOB_SNAP_LIST, JOB_SNAP_DELETE, JOB_RESIZE_DISK };
+	      JOB_SNAP_CREATE, JOB_SNAP_LIST, JOB_SNAP_DELETE, JOB_RESIZE_DISK, JOB_LINK, JOB_NIC_LIMIT };
 void job_start(struct ctl_server *s, struct conn *c, enum job_op op, int64_t arg, int then_wait);
-/* Of a disk; name: of a snapshot, or NULL. */
+/* Of a disk (or, JOB_LINK, a NIC); name: of a snapshot, or NULL. */
 void job_start_disk(struct ctl_server *s, struct conn *c, enum job_op op, const char *disk, const char *name, int64_t arg);
+/* A NIC's limits of what it receives and sends; NULL: as they are. */
+void job_start_limit(struct ctl_server *s, struct conn *c, int64_t nic, const struct rate_limit *in, const struct rate_limit *out);
 void job_forget(struct job *j); /* its connection is gone */
 void jobs_drop(struct ctl_server *s); /* [main] the ctl loop has stopped */
 /* console.c */

@@ -130,6 +130,15 @@ int pci_msix_enabled(const struct pci_dev *d)
 	return __atomic_load_n(&d->msix_on, __ATOMIC_RELAXED);
 }
 
+static int vector_new(struct pci_dev *d, struct pci_msix *m)
+{
+	int r = m->msi ? 0 : vm_msi_new(d->host->vm, &m->msi, NULL);
+
+	if (r)
+		log_error("pci", "%s: no interrupt vector: %s", d->name, strerror(-r));
+	return r;
+}
+
 /*
  * Brings a vector in line with its table entry, under msix_lock; `masked` is the function's mask or its disabled state. The
  * kernel's route is left alone when a vector is masked: a signal that has just passed the check of `live` is then delivered
@@ -142,17 +151,15 @@ static void vector_update(struct pci_dev *d, struct pci_msix *m, int masked)
 
 	if (masked || m->ctrl & PCI_MSIX_ENTRY_CTRL_MASKBIT) {
 		__atomic_store_n(&m->live, 0, __ATOMIC_SEQ_CST);
+		if (m->given && (m->set_addr || m->set_data)) { /* nobody but KVM can hold back what is signalled elsewhere */
+			vm_msi_set(m->msi, 0, 0);
+			m->set_addr = 0;
+			m->set_data = 0;
+		}
 		return;
 	}
-	if (!m->msi) {
-		r = vm_msi_new(d->host->vm, &m->msi, NULL);
-		if (r) {
-			log_error("pci", "%s: no interrupt vector: %s", d->name, strerror(-r));
-			return;
-		}
-		m->set_addr = 0;
-		m->set_data = 0;
-	}
+	if (vector_new(d, m))
+		return;
 	if (addr != m->set_addr || m->data != m->set_data) {
 		r = vm_msi_set(m->msi, addr, m->data);
 		if (r) {
@@ -202,6 +209,25 @@ void pci_msix_reset(struct pci_dev *d)
 	pthread_mutex_unlock(&d->msix_lock);
 	pci_put16(d->config + d->msix_cap + PCI_MSIX_FLAGS, d->n_msix - 1);
 	pci_msix_control(d);
+}
+
+int pci_msix_fd(struct pci_dev *d, unsigned vec)
+{
+	struct pci_msix *m;
+	int fd = -EINVAL;
+
+	if (vec >= d->n_msix)
+		return fd;
+	m = &d->msix[vec];
+	pthread_mutex_lock(&d->msix_lock);
+	fd = vector_new(d, m);
+	if (!fd) {
+		m->given = 1;
+		vector_update(d, m, d->msix_masked);
+		fd = vm_msi_fd(m->msi);
+	}
+	pthread_mutex_unlock(&d->msix_lock);
+	return fd;
 }
 
 void pci_msix_signal(struct pci_dev *d, unsigned vec)

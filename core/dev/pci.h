@@ -45,6 +45,7 @@ struct pci_msix {
 	uint64_t set_addr; /* what msi was programmed with */
 	uint32_t set_data;
 	int pending;
+	int given; /* somebody else signals msi, too: masking it is KVM's */
 };
 struct pci_dev {
 	struct pci_host *host;
@@ -89,6 +90,8 @@ unsigned pci_add_cap(struct pci_dev *d, uint8_t id, const void *body, unsigned l
 int pci_msix_init(struct pci_dev *d, unsigned n, unsigned bar, uint32_t table_off, uint32_t pba_off, struct vh_err *e);
 int pci_msix_enabled(const struct pci_dev *d);          /* [any] */
 void pci_msix_signal(struct pci_dev *d, unsigned vec);  /* [any] honours masks, sets pending */
+/* [any] The eventfd whose signal is the vector, for who is no thread of ours; while the vector is masked a signal waits in it. */
+int pci_msix_fd(struct pci_dev *d, unsigned vec);
 void pci_intx(struct pci_dev *d, int level);            /* [any] INTA#; only the line while MSI-X is off */
 /* [any] A BAR access as the bus makes it, MSI-X included. For tests and PCI_CFG capabilities. */
 void pci_bar_read(struct pci_dev *d, unsigned bar, uint64_t off, void *data, unsigned len);

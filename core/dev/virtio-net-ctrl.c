@@ -105,6 +105,8 @@ static int mac_address(struct net *n, const struct command *c)
 
 	if (!data_is(c, mac, 6) || mac[0] & 1)
 		return -EINVAL;
+	if (n->guard.mode && memcmp(mac, n->mac, 6)) /* better told than that nothing it sends arrives */
+		return -EPERM;
 	take_mac(n, mac, old);
 	r = tell_port(n);
 	if (r < 0) { /* a backend that hears only its own address, and cannot have this one */
@@ -185,10 +187,9 @@ static int announce_command(struct net *n, const struct command *c)
 
 static int offloads_command(struct net *n, const struct command *c)
 {
-	uint64_t bits, known = VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO4) |
-			       VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO6) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_ECN);
+	uint64_t bits;
 
-	if (c->cmd != VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET || !data_is(c, &bits, 8) || bits & ~(known & n->dev.acked))
+	if (c->cmd != VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET || !data_is(c, &bits, 8) || bits & ~(NET_GUEST_OFFLOADS & n->dev.acked))
 		return -EINVAL;
 	return net_set_offloads(n, bits);
 }

@@ -2,8 +2,9 @@
  * Copyright The vhost authors */
 /*
  * Packets between a tap and the rings. The tap's header is the guest's, so both ways go straight from and into guest
- * memory: received ones by one call each, sent ones by one call for as many as are there. A receive call is offered as many buffers as the last packets needed and, behind
- * them, a scratch buffer: only what a larger packet has over is copied.
+ * memory: received ones by one call each, sent ones by one call for as many as are there. A receive call is offered as many
+ * buffers as the last packets needed and, behind them, a scratch buffer: only what a larger packet has over is copied. With a
+ * guard the first bytes of a sent packet are copied before they are judged, and the copy is sent.
  */
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,13 +12,12 @@
 
 #define RX_BUDGET 64
 #define TX_BUDGET 128
-#define TX_BATCH 32
 #define RX_HOT 32 /* empty polls of a tap before it is left to epoll */
 
 static void pair_event(void *ctx, uint32_t events);
 
 /* One watch serves both directions, for an fd can be watched once. */
-void net_pair_watch(struct net_pair *p)
+void net_watch(struct net_pair *p)
 {
 	uint32_t events = 0;
 	int r;
@@ -27,7 +27,7 @@ void net_pair_watch(struct net_pair *p)
 		p->watch = NULL;
 		return;
 	}
-	if (p->rx_on && !p->starved && p->active && !p->dead)
+	if (p->rx_on && !p->starved && !p->held[NET_IN] && p->active && !p->dead)
 		events |= VH_IN;
 	if (p->tx_on && p->blocked && !p->dead)
 		events |= VH_OUT;
@@ -48,7 +48,7 @@ static void pair_died(struct net_pair *p, const char *what)
 	if (errno != EBADFD) /* a pair that the driver has just given up */
 		log_warn("virtio", "%s: queue %u: %s: %s", p->net->label, p->index, what, strerror(errno));
 	p->dead = 1;
-	net_pair_watch(p);
+	net_watch(p);
 }
 
 static void pair_event(void *ctx, uint32_t events)
@@ -58,7 +58,7 @@ static void pair_event(void *ctx, uint32_t events)
 	if (events & VH_OUT && p->blocked) {
 		p->blocked = 0;
 		p->tx->quiet = 0;
-		net_pair_watch(p);
+		net_watch(p);
 		if (p->tx_on)
 			net_tx_run(p);
 	}
@@ -133,7 +133,7 @@ static int rx_one(struct net_pair *p)
 		}
 		p->rx->quiet = 0;
 		p->starved = 1;
-		net_pair_watch(p);
+		net_watch(p);
 		return 0;
 	}
 	p->iov[b.n_iov] = (struct iovec){p->scratch, NET_SCRATCH};
@@ -151,11 +151,14 @@ static int rx_one(struct net_pair *p)
 		virtio_queue_broken(p->rx);
 		return 0;
 	}
+	if (p->limited[NET_IN])
+		rate_take(&p->net->rate[NET_IN], (size_t)n > NET_HEADER ? (size_t)n - NET_HEADER : 0);
 	if (r) {
-		p->rx_packets++;
+		net_count(&p->rx_packets, 1);
+		net_count(&p->rx_bytes, (size_t)n - NET_HEADER);
 	} else {
 		vq_unpop(vq, b.n);
-		p->rx_dropped++;
+		net_count(&p->rx_dropped, 1);
 	}
 	return 1;
 }
@@ -165,11 +168,11 @@ int net_rx_run(struct net_pair *p)
 	uint64_t before = p->rx_packets + p->rx_dropped;
 	int n = 0;
 
-	if (p->starved || p->dead || !p->active || p->rx->vq.broken)
+	if (p->starved || p->dead || !p->active || p->held[NET_IN] || p->rx->vq.broken)
 		return 0;
 	if (__builtin_expect(p->stream != NULL, 0))
 		return net_stream_rx(p);
-	while (n < RX_BUDGET && rx_one(p))
+	while (n < RX_BUDGET && !(p->limited[NET_IN] && net_hold(p, NET_IN)) && rx_one(p))
 		n++;
 	virtio_queue_flush(p->rx);
 	n = (int)(p->rx_packets + p->rx_dropped - before);
@@ -185,19 +188,20 @@ void net_rx_buffers(struct net_pair *p)
 	p->rx->quiet = 1;
 	if (p->starved) {
 		p->starved = 0;
-		net_pair_watch(p);
+		net_watch(p);
 	}
 	net_rx_run(p);
 }
 
-struct tx_packet {
-	struct iovec *iov;
-	unsigned n_iov; /* 0: it goes nowhere */
-	uint16_t head;
-};
+static void tx_done(struct net_pair *p, const struct net_tx *t, int ok)
+{
+	if (ok)
+		net_count(&p->tx_bytes, t->len - NET_HEADER);
+	net_count(ok ? &p->tx_packets : &p->tx_dropped, 1);
+}
 
 /* One call per packet. Returns how many are done with: fewer than n when the tap takes no more. */
-static unsigned tx_each(struct net_pair *p, const struct tx_packet *t, unsigned n)
+static unsigned tx_each(struct net_pair *p, const struct net_tx *t, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		ssize_t w;
@@ -210,10 +214,7 @@ static unsigned tx_each(struct net_pair *p, const struct tx_packet *t, unsigned 
 		if (w < 0 && errno == EAGAIN)
 			return i;
 		/* What the host refuses (a bad offload header, the interface is down) is lost, as on a wire. */
-		if (w < 0)
-			p->tx_dropped++;
-		else
-			p->tx_packets++;
+		tx_done(p, &t[i], w >= 0);
 	}
 	return n;
 }
@@ -227,7 +228,7 @@ static void tx_ring_close(struct net_pair *p)
 
 /* One call for all: a third less time per small packet. A tap writes at once and in order, and has no limit of its own
  * unless it was given one: then what it does not take is lost. */
-static unsigned tx_batch(struct net_pair *p, const struct tx_packet *t, unsigned n)
+static unsigned tx_batch(struct net_pair *p, const struct net_tx *t, unsigned n)
 {
 	unsigned left = 0;
 
@@ -243,6 +244,7 @@ static unsigned tx_batch(struct net_pair *p, const struct tx_packet *t, unsigned
 			io_uring_prep_write(s, p->fd, t[i].iov->iov_base, (unsigned)t[i].iov->iov_len, 0);
 		else
 			io_uring_prep_writev(s, p->fd, t[i].iov, t[i].n_iov, 0);
+		io_uring_sqe_set_data64(s, i);
 		left++;
 	}
 	while (left) {
@@ -252,15 +254,12 @@ static unsigned tx_batch(struct net_pair *p, const struct tx_packet *t, unsigned
 
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) {
 			log_warn("virtio", "%s: io_uring: %s", p->net->label, strerror(-r));
-			p->tx_dropped += left;
+			net_count(&p->tx_dropped, left);
 			tx_ring_close(p);
 			break;
 		}
 		io_uring_for_each_cqe(&p->ring, head, cqe) {
-			if (cqe->res < 0)
-				p->tx_dropped++;
-			else
-				p->tx_packets++;
+			tx_done(p, &t[io_uring_cqe_get_data64(cqe)], cqe->res >= 0);
 			seen++;
 		}
 		io_uring_cq_advance(&p->ring, seen);
@@ -276,35 +275,41 @@ static void tx_ring_open(struct net_pair *p)
 
 	if (fstat(p->fd, &st) || !S_ISCHR(st.st_mode))
 		return;
-	p->have_ring = !io_uring_queue_init(TX_BATCH, &p->ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) ||
-		       !io_uring_queue_init(TX_BATCH, &p->ring, 0);
+	p->have_ring = !io_uring_queue_init(NET_TX_BATCH, &p->ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) ||
+		       !io_uring_queue_init(NET_TX_BATCH, &p->ring, 0);
 }
 
 int net_tx_run(struct net_pair *p)
 {
 	struct virtqueue *vq = &p->tx->vq;
-	struct tx_packet t[TX_BATCH];
+	struct net_tx t[NET_TX_BATCH];
 	int n = 0, r = 1;
 
-	if (p->blocked)
+	if (p->blocked || p->held[NET_OUT])
 		return 0;
 	if (__builtin_expect(p->stream != NULL, 0))
 		return net_stream_tx(p);
-	while (n < TX_BUDGET && r > 0) {
+	while (n < TX_BUDGET && r > 0 && !p->held[NET_OUT]) {
 		unsigned got = 0, n_iov = 0, done;
 
-		while (got < TX_BATCH && n_iov <= VQ_MAX_CHAIN) { /* tx_iov holds twice that */
-			struct vq_chain c = {.iov = p->tx_iov + n_iov, .cap = VQ_MAX_CHAIN};
+		while (got < NET_TX_BATCH && n_iov <= VQ_MAX_CHAIN) { /* tx_iov holds twice that */
+			struct vq_chain c = {.iov = p->tx_iov + n_iov + 1, .cap = VQ_MAX_CHAIN}; /* net_judge wants one before it */
 
+			if (p->limited[NET_OUT] && vq_pending(vq) && net_hold(p, NET_OUT))
+				break;
 			r = vq_pop(vq, &c);
 			if (r <= 0)
 				break;
-			t[got] = (struct tx_packet){c.iov, c.n_out, c.head};
+			t[got] = (struct net_tx){c.iov, c.n_out, c.head, (uint32_t)(c.out_len < UINT32_MAX ? c.out_len : UINT32_MAX)};
+			n_iov += c.n_out + 1;
 			if (c.out_len < NET_HEADER + NET_FRAME || !p->link || p->dead) {
 				t[got].n_iov = 0;
-				p->tx_dropped++;
+				net_count(&p->tx_dropped, 1);
+			} else if (p->judged && !net_judge(p, &t[got], got)) {
+				t[got].n_iov = 0;
+			} else if (p->limited[NET_OUT]) {
+				rate_take(&p->net->rate[NET_OUT], c.out_len - NET_HEADER);
 			}
-			n_iov += c.n_out;
 			got++;
 		}
 		done = got > 1 && p->have_ring ? tx_batch(p, t, got) : tx_each(p, t, got);
@@ -315,7 +320,7 @@ int net_tx_run(struct net_pair *p)
 			vq_unpop(vq, got - done);
 			p->blocked = 1;
 			p->tx->quiet = 1;
-			net_pair_watch(p);
+			net_watch(p);
 			break;
 		}
 	}
@@ -341,7 +346,8 @@ void net_rx_start(struct net_pair *p)
 void net_rx_stop(struct net_pair *p)
 {
 	p->rx_on = 0;
-	net_pair_watch(p);
+	net_release(p, NET_IN);
+	net_watch(p);
 }
 
 void net_tx_start(struct net_pair *p)
@@ -356,8 +362,9 @@ void net_tx_stop(struct net_pair *p)
 {
 	p->tx_on = 0;
 	p->blocked = 0;
+	net_release(p, NET_OUT);
 	tx_ring_close(p);
-	net_pair_watch(p);
+	net_watch(p);
 }
 
 void net_pair_update(struct vh_task *t)
@@ -372,10 +379,20 @@ void net_pair_update(struct vh_task *t)
 	p->mergeable = virtio_has(&n->dev, VIRTIO_NET_F_MRG_RXBUF);
 	p->link = n->link != 0;
 	p->active = p->index < n->active && n->link;
+	for (int i = NET_IN; i <= NET_OUT; i++) {
+		struct rate_limit l;
+
+		rate_get(&n->rate[i], &l);
+		p->limited[i] = rate_limits(&l) != 0;
+	}
 	pthread_mutex_unlock(&n->dev.lock);
 	if (p->active && !was)
 		p->dead = p->stream && net_stream_broken(p);
-	net_pair_watch(p);
+	for (int i = NET_IN; i <= NET_OUT; i++) /* the limit may have changed: whoever waits asks again */
+		if (p->held[i])
+			loop_timer_at(p->timer[i], 1);
+	net_watch(p);
+	net_vhost_update(p);
 	/* What a stream's buffer holds no event tells of. */
 	if (p->stream && p->active && !was && p->rx_on)
 		net_rx_run(p);

@@ -17,7 +17,6 @@
 #define PREFIX 4u
 #define RX_READS 4       /* in one go */
 #define TX_BUDGET 128
-#define TX_BATCH 32
 #define RX_HOT 32
 
 struct net_stream {
@@ -62,7 +61,7 @@ static void lose(struct net_pair *p, const char *why)
 	struct net *n = p->net;
 
 	p->dead = 1;
-	net_pair_watch(p);
+	net_watch(p);
 	if (p->stream->broken)
 		return;
 	p->stream->broken = 1;
@@ -143,6 +142,8 @@ static int deliver_all(struct net_pair *p)
 		uint32_t len = frame_length(s->in + s->at);
 		int r;
 
+		if (p->limited[NET_IN] && net_hold(p, NET_IN))
+			return 0;
 		if (!len || len > FRAME_MAX) {
 			lose(p, "the other side sent a packet of an impossible length");
 			return 0;
@@ -153,17 +154,18 @@ static int deliver_all(struct net_pair *p)
 		if (r == -EAGAIN) {
 			p->rx->quiet = 0;
 			p->starved = 1;
-			net_pair_watch(p);
+			net_watch(p);
 			return 0;
 		}
 		if (r < 0) {
 			virtio_queue_broken(p->rx);
 			return 0;
 		}
+		if (p->limited[NET_IN])
+			rate_take(&p->net->rate[NET_IN], len);
 		if (r)
-			p->rx_packets++;
-		else
-			p->rx_dropped++;
+			net_count(&p->rx_bytes, len);
+		net_count(r ? &p->rx_packets : &p->rx_dropped, 1);
 		s->at += PREFIX + len;
 	}
 	return 1;
@@ -227,10 +229,34 @@ struct packet {
 };
 
 struct batch {
-	struct packet t[TX_BATCH];
-	uint32_t length[TX_BATCH];
+	struct packet t[NET_TX_BATCH];
+	uint32_t length[NET_TX_BATCH];
 	unsigned n, n_iov;
 };
+
+/* With a guard: what it saw, with the length before it, and the rest. 0: it goes nowhere. */
+static int judge(struct net_pair *p, struct batch *b, const struct vq_chain *c, size_t len)
+{
+	struct net_tx g = {c->iov, c->n_out, c->head, (uint32_t)c->out_len};
+	struct iovec *first = p->tx_iov + b->n_iov;
+	uint32_t be = htonl((uint32_t)len);
+
+	if (!net_judge(p, &g, b->n))
+		return 0;
+	/* It has the vnet header before the frame, where the length finds room. */
+	memcpy((uint8_t *)g.iov->iov_base + NET_HEADER - PREFIX, &be, PREFIX);
+	iov_drop(&g.iov, &g.n_iov, NET_HEADER - PREFIX);
+	if (g.n_iov > IOV_MAX) {
+		size_t rest = PREFIX + len - g.iov->iov_len;
+
+		iov_to_buf(g.iov + 1, g.n_iov - 1, 0, p->scratch, rest);
+		g.iov[1] = (struct iovec){p->scratch, rest};
+		g.n_iov = 2;
+	}
+	if (g.iov != first)
+		memmove(first, g.iov, g.n_iov * sizeof(*first));
+	return (int)g.n_iov;
+}
 
 /* Behind the batch's iovecs one is left free for the length; the chain's follow it. */
 static void add_packet(struct net_pair *p, struct batch *b, const struct vq_chain *c)
@@ -242,7 +268,14 @@ static void add_packet(struct net_pair *p, struct batch *b, const struct vq_chai
 
 	*t = (struct packet){.iov = first, .head = c->head};
 	if (c->out_len < NET_HEADER + NET_FRAME || len > FRAME_MAX || !p->link || p->dead) {
-		p->tx_dropped++;
+		net_count(&p->tx_dropped, 1);
+		b->n++;
+		return;
+	}
+	if (p->judged) {
+		t->n_iov = (unsigned)judge(p, b, c, len);
+		t->len = PREFIX + len;
+		b->n_iov += t->n_iov;
 		b->n++;
 		return;
 	}
@@ -268,9 +301,11 @@ static int collect(struct net_pair *p, struct batch *b)
 	int r = 1;
 
 	b->n = b->n_iov = 0;
-	while (b->n < TX_BATCH && b->n_iov < VQ_MAX_CHAIN) { /* tx_iov holds twice that */
+	while (b->n < NET_TX_BATCH && b->n_iov < VQ_MAX_CHAIN) { /* tx_iov holds twice that */
 		struct vq_chain c = {.iov = p->tx_iov + b->n_iov + 1, .cap = VQ_MAX_CHAIN};
 
+		if (p->limited[NET_OUT] && vq_pending(&p->tx->vq) && net_hold(p, NET_OUT))
+			break;
 		r = vq_pop(&p->tx->vq, &c);
 		if (r <= 0)
 			break;
@@ -316,7 +351,7 @@ static unsigned send_batch(struct net_pair *p, struct batch *b)
 		while (w < 0 && errno == EINTR);
 		if (w < 0 && errno != EAGAIN) {
 			lose(p, strerror(errno));
-			p->tx_dropped += b->n;
+			net_count(&p->tx_dropped, b->n);
 			return b->n;
 		}
 	}
@@ -328,7 +363,10 @@ static unsigned send_batch(struct net_pair *p, struct batch *b)
 			continue;
 		if (!left)
 			return i;
-		p->tx_packets++;
+		net_count(&p->tx_packets, 1);
+		net_count(&p->tx_bytes, t->len - PREFIX);
+		if (p->limited[NET_OUT])
+			rate_take(&p->net->rate[NET_OUT], t->len - PREFIX);
 		if (left >= t->len) {
 			left -= t->len;
 			continue;
@@ -346,7 +384,7 @@ int net_stream_tx(struct net_pair *p)
 	int n = 0, r = 1, full = !send_rest(p);
 	struct batch b;
 
-	while (n < TX_BUDGET && r > 0 && !full) {
+	while (n < TX_BUDGET && r > 0 && !full && !p->held[NET_OUT]) {
 		unsigned done;
 
 		r = collect(p, &b);
@@ -361,7 +399,7 @@ int net_stream_tx(struct net_pair *p)
 	if (full) {
 		p->blocked = 1;
 		p->tx->quiet = 1;
-		net_pair_watch(p);
+		net_watch(p);
 	}
 	if (r < 0)
 		virtio_queue_broken(p->tx);

@@ -16,9 +16,11 @@ static void net_queue_start(struct virtio_queue *q)
 {
 	struct net_pair *p = pair_of(q);
 
-	if (p && q->index & 1)
+	if (!p || net_vhost_start(p, q->index & 1 ? NET_OUT : NET_IN))
+		return;
+	if (q->index & 1)
 		net_tx_start(p);
-	else if (p)
+	else
 		net_rx_start(p);
 }
 
@@ -26,10 +28,21 @@ static void net_queue_stop(struct virtio_queue *q)
 {
 	struct net_pair *p = pair_of(q);
 
-	if (p && q->index & 1)
+	if (!p || net_vhost_stop(p, q->index & 1 ? NET_OUT : NET_IN))
+		return;
+	if (q->index & 1)
 		net_tx_stop(p);
-	else if (p)
+	else
 		net_rx_stop(p);
+}
+
+/* [any], lock held */
+static void net_vector(struct virtio_queue *q)
+{
+	struct net_pair *p = pair_of(q);
+
+	if (p)
+		loop_post(p->loop, &p->update);
 }
 
 static void net_notify(struct virtio_queue *q)
@@ -79,6 +92,11 @@ int net_set_offloads(struct net *n, uint64_t guest)
 		x |= VH_NET_TSO6;
 	if (guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_ECN))
 		x |= VH_NET_ECN;
+	if (guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_UFO))
+		x |= VH_NET_UFO;
+	/* The kernel's taps take both or neither. */
+	if (guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO4) && guest & VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO6))
+		x |= VH_NET_USO;
 	return net_port_set_offload(n->port, x);
 }
 
@@ -89,6 +107,7 @@ static int net_start(struct virtio_dev *d)
 	int r;
 
 	n->filter.vlans_on = virtio_has(d, VIRTIO_NET_F_CTRL_VLAN);
+	net_vhost_negotiated(n);
 	/* What the driver before wanted is forgotten. */
 	loop_post(n->loop, &n->tell);
 	r = net_set_offloads(n, d->acked);
@@ -128,11 +147,29 @@ void virtio_net_set_link(struct virtio_dev *d, int up)
 	virtio_notify_config(d);
 }
 
+void virtio_net_announce(struct virtio_dev *d)
+{
+	struct net *n = net_of(d);
+	int guest, live;
+
+	pthread_mutex_lock(&d->lock);
+	live = n->link && d->status & VIRTIO_CONFIG_S_DRIVER_OK && !d->resetting;
+	guest = virtio_has(d, VIRTIO_NET_F_GUEST_ANNOUNCE);
+	if (live && guest)
+		n->config.status |= VIRTIO_NET_S_ANNOUNCE;
+	pthread_mutex_unlock(&d->lock);
+	if (live && guest)
+		virtio_notify_config(d);
+	else if (live && net_port_info(n->port)->path == VH_NET_PATH_TAP)
+		loop_post(n->pair[0].loop, &n->pair[0].announce);
+}
+
 static void forget_update(void *ctx)
 {
 	struct net_pair *p = ctx;
 
 	loop_cancel(p->loop, &p->update);
+	loop_cancel(p->loop, &p->announce);
 }
 
 static void forget_tell(void *ctx)
@@ -159,6 +196,8 @@ static void net_free(struct virtio_dev *d)
 		free(p->scratch);
 		net_stream_free(p);
 	}
+	net_limit_free(n);
+	net_vhost_free(n);
 	virtio_queues_free(d);
 	free(n->pair);
 	free(n->label);
@@ -175,6 +214,7 @@ static const struct virtio_ops net_ops = {
 	.queue_start = net_queue_start,
 	.queue_stop = net_queue_stop,
 	.queue_notify = net_notify,
+	.queue_vector = net_vector,
 	.queue_poll = net_poll,
 	.free = net_free,
 };
@@ -199,6 +239,10 @@ static uint64_t net_features(const struct net *n, uint64_t offload)
 		f |= VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO6) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO6);
 	if (offload & VH_NET_ECN)
 		f |= VIRTIO_BIT(VIRTIO_NET_F_HOST_ECN) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_ECN);
+	if (offload & VH_NET_UFO)
+		f |= VIRTIO_BIT(VIRTIO_NET_F_HOST_UFO) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_UFO);
+	if (offload & VH_NET_USO)
+		f |= VIRTIO_BIT(VIRTIO_NET_F_HOST_USO) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO4) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO6);
 	return f;
 }
 
@@ -213,9 +257,10 @@ static int make_pair(struct net *n, unsigned i, struct vh_loop *l, struct vh_err
 	p->tx = &n->dev.queue[2 * i + 1];
 	p->rx->loop = p->tx->loop = l;
 	p->update.fn = net_pair_update;
+	p->announce.fn = net_announce;
 	p->fd = net_port_fd(n->port, i);
 	p->iov = calloc(NET_RX_IOV + 1, sizeof(*p->iov));
-	p->tx_iov = calloc(2 * VQ_MAX_CHAIN, sizeof(*p->tx_iov));
+	p->tx_iov = calloc(NET_TX_IOV, sizeof(*p->tx_iov));
 	p->scratch = calloc(1, NET_SCRATCH); /* pages that no packet needs are never touched */
 	if (p->fd < 0)
 		return err_set(e, p->fd, "the port has no queue pair %u", i);
@@ -253,12 +298,18 @@ int virtio_net_new(struct vm *v, struct pci_host *h, const struct virtio_net_con
 	d->max_queue_size = NET_QUEUE_SIZE;
 	d->config_size = offsetof(struct virtio_net_space, speed);
 	d->features = net_features(n, info->offload);
+	rate_init(&n->rate[NET_IN]);
+	rate_init(&n->rate[NET_OUT]);
 	if (!n->label || !n->pair)
 		r = err_set(e, -ENOMEM, "no memory for a network device");
 	else
 		r = virtio_queues_new(d, e);
 	for (unsigned i = 0; !r && i < n->n_pairs; i++)
 		r = make_pair(n, i, c->loops[i % c->n_loops], e);
+	if (!r)
+		r = net_limit_new(n, c, e);
+	if (!r)
+		r = net_vhost_new(n, c, e);
 	if (!r) {
 		d->queue[2 * n->n_pairs].loop = c->loops[0];
 		r = virtio_pci_init(d, h, e);

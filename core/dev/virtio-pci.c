@@ -197,6 +197,8 @@ static void queue_write(struct virtio_dev *d, unsigned field, uint32_t v)
 	}
 	if (field == VIRTIO_PCI_COMMON_Q_MSIX) { /* Linux sets it at any time before DRIVER_OK, others before FEATURES_OK */
 		set_vector(d, &q->vector, v);
+		if (q->started && d->ops->queue_vector)
+			d->ops->queue_vector(q);
 		return;
 	}
 	if (!may_set_queue(d, q)) {

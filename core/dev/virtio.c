@@ -59,8 +59,8 @@ static void queue_flush(struct vh_task *t)
 		virtio_queue_flush(q);
 }
 
-/* [queue] */
-static void queue_go(struct virtio_queue *q)
+/* [queue] The ring is served here. */
+static void queue_serve(struct virtio_queue *q)
 {
 	struct virtio_dev *d = q->dev;
 	int r;
@@ -71,13 +71,26 @@ static void queue_go(struct virtio_queue *q)
 		q->watch = NULL;
 		q->vq.broken = 1;
 	}
-	q->running = 1;
-	q->quiet = 0;
-	if (d->ops->queue_start)
-		d->ops->queue_start(q);
 	if (d->ops->queue_poll)
 		loop_poller_add(q->loop, &q->poller);
 	queue_turn(q);
+}
+
+/* [queue] */
+static void queue_go(struct virtio_queue *q)
+{
+	q->running = 1;
+	q->quiet = q->foreign = 0;
+	if (q->dev->ops->queue_start)
+		q->dev->ops->queue_start(q);
+	if (!q->foreign)
+		queue_serve(q);
+}
+
+void virtio_queue_take(struct virtio_queue *q)
+{
+	if (q->running)
+		queue_go(q);
 }
 
 /* Any thread but with the lock: the queue is quiet. Twice for one stop does no harm. */
@@ -108,7 +121,7 @@ static void queue_halt(struct virtio_queue *q)
 
 	loop_unwatch(q->watch);
 	q->watch = NULL;
-	if (d->ops->queue_poll)
+	if (d->ops->queue_poll && !q->foreign)
 		loop_poller_remove(q->loop, &q->poller);
 	if (d->ops->queue_stop)
 		d->ops->queue_stop(q);

@@ -36,6 +36,7 @@ struct virtio_queue {
 	unsigned inflight;
 	uint8_t running, stopping, flush_armed, batch;
 	uint8_t quiet; /* set by the device: do not ask for doorbells before the loop sleeps */
+	uint8_t foreign; /* set by the device's queue_start: the kernel serves the ring, nobody here looks at it */
 	struct loop_poller poller;
 	struct vh_watch *watch;
 	struct vh_task flush;
@@ -67,6 +68,7 @@ struct virtio_ops {
 	/* [queue] It ends: take nothing more from it, let go of what is held but not under way. */
 	void (*queue_stop)(struct virtio_queue *q);
 	void (*queue_notify)(struct virtio_queue *q); /* [queue] the doorbell rang */
+	void (*queue_vector)(struct virtio_queue *q); /* [any], lock held. Optional: a queue that runs has another vector */
 	/* [queue] Optional: busy polling; what was done, 0 for nothing. */
 	int (*queue_poll)(struct virtio_queue *q);
 	/* [queue] Optional, with queue_poll: the loop goes to sleep; 1: it shall not. After notifications were asked for. */
@@ -122,6 +124,7 @@ static inline void virtio_queue_get(struct virtio_queue *q)
 {
 	q->inflight++;
 }
+void virtio_queue_take(struct virtio_queue *q); /* [queue] a running queue that was foreign, and is no more: starts it here */
 void virtio_queue_idle(struct virtio_queue *q);
 static inline void virtio_queue_put(struct virtio_queue *q)
 {
@@ -157,12 +160,22 @@ void virtio_transport_bell(struct virtio_queue *q, int on); /* the doorbell goes
  * their own. Stopping a device waits for its requests, so what completes them must not be the thread that waits. Strings are
  * copied; images, ports and fds are borrowed and outlive the device.
  */
-struct fmt_image; struct net_port; struct disk;
+struct fmt_image; struct net_port; struct disk; struct guard; struct rate_limit;
 struct virtio_blk_config { struct fmt_image *image; const char *serial; unsigned queues; struct vh_loop *const *loops; unsigned n_loops; const char *label; };
 int virtio_blk_new(struct vm *v, struct pci_host *h, const struct virtio_blk_config *c, struct virtio_dev **out, struct vh_err *e);
-struct virtio_net_config { struct net_port *port; unsigned pairs; uint8_t mac[6]; uint16_t mtu; struct vh_loop *const *loops; unsigned n_loops; const char *label; };
+struct virtio_net_config { struct net_port *port; unsigned pairs; uint8_t mac[6]; uint16_t mtu; struct vh_loop *const *loops; unsigned n_loops; const char *label;
+	const struct guard *guard; const struct rate_limit *in, *out; /* NULL: none */
+	enum { VIRTIO_NET_VHOST_AUTO, VIRTIO_NET_VHOST_ON, VIRTIO_NET_VHOST_OFF } vhost; }; /* the kernel's vhost-net: where it can, or an error, or never */
 int virtio_net_new(struct vm *v, struct pci_host *h, const struct virtio_net_config *c, struct virtio_dev **out, struct vh_err *e);
-void virtio_net_set_link(struct virtio_dev *d, int up);
+void virtio_net_set_link(struct virtio_dev *d, int up); /* [any] */
+/* [any] Limits of what the guest receives and sends, from now on; NULL: as they are. */
+void virtio_net_set_rates(struct virtio_dev *d, const struct rate_limit *in, const struct rate_limit *out);
+/* [any] Tells the network where the guest is, after it was silent: by the guest's driver, or if that cannot, by a RARP of ours. */
+void virtio_net_announce(struct virtio_dev *d);
+/* What the device itself counts; waits: how often a limit held something up; kernel_queues: those that vhost-net serves, whose packets
+ * are not counted here. */
+struct virtio_net_stats { uint64_t rx_packets, rx_bytes, rx_dropped, tx_packets, tx_bytes, tx_dropped, guard_dropped, rate_in_waits, rate_out_waits, kernel_queues; };
+void virtio_net_get_stats(struct virtio_dev *d, struct virtio_net_stats *out); /* [any] */
 int virtio_rng_new(struct vm *v, struct pci_host *h, struct vh_loop *l, struct virtio_dev **out, struct vh_err *e);
 int virtio_balloon_new(struct vm *v, struct pci_host *h, struct vh_loop *l, struct virtio_dev **out, struct vh_err *e);
 void virtio_balloon_set(struct virtio_dev *d, uint64_t target_bytes); /* memory the guest shall keep */

@@ -31,6 +31,12 @@ void vq_disable(struct virtqueue *q)
 	q->used = NULL;
 }
 
+void vq_resume(struct virtqueue *q, uint16_t last_avail)
+{
+	q->last_avail = q->avail_idx = last_avail;
+	q->used_idx = q->published = vq_load16(&q->used->idx, __ATOMIC_ACQUIRE);
+}
+
 int vq_break(struct virtqueue *q, const char *why)
 {
 	q->broken = 1;

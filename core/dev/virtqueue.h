@@ -44,6 +44,9 @@ struct vq_chain {
 int vq_enable(struct virtqueue *q);
 void vq_disable(struct virtqueue *q);
 
+/* Goes on where somebody else stopped who served the ring meanwhile: at that entry of the available ring. */
+void vq_resume(struct virtqueue *q, uint16_t last_avail);
+
 /* The rarer parts of vq_pop. */
 int vq_walk(struct virtqueue *q, struct vq_chain *c);
 int vq_break(struct virtqueue *q, const char *why); /* -EPROTO; every later vq_pop gives it, too */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <vhost/sugar.h>
 #include "fmt/impl.h"
+#include "fmt/options.h"
 #include "plug/object.h"
 #include "plug/plug.h"
 
@@ -343,12 +344,31 @@ static int layer_new(struct fmt_image *i, const struct fmt_spec *s, const struct
 	return r;
 }
 
+/* A layer's own options; what is meant for an image below the last one is a mistake. */
+static int layer_options(struct fmt_layer *l, const struct fmt_spec *s, struct fmt_options *own, struct vh_err *e)
+{
+	int r = l->depth && s->below ? fmt_options_at(l->ops, s->below, l->depth, own, e) : 0;
+	const struct kvs *rest = l->depth ? &own->below : s->below;
+
+	if (r < 0 || s->no_backing || l->depth + 1 < l->image->nlayers || !rest || !rest->n)
+		return r;
+	return err_set(e, -EINVAL, "option %s%s is for the backing image, and there is none", OPT_BELOW, rest->v[0].key);
+}
+
 static int layer_open(struct fmt_layer *l, const struct fmt_spec *s, struct vh_err *e)
 {
 	struct fmt_image *i = l->image;
+	struct fmt_options own = {0};
 	struct vh_open o = {.size = sizeof(o), .n = l->nvols, .volumes = l->meta_ptrs, .flags = (l->read_only ? VH_OPEN_RO : 0) | ((s->repair || s->no_backing) && !l->depth ? VH_OPEN_REPAIR : 0),
-			    .host_caps = HOST_CAPS, .opts = l->depth ? NULL : s->opts};
-	int r;
+			    .host_caps = HOST_CAPS, .opts = s->opts};
+	int r = layer_options(l, s, &own, e);
+
+	if (r < 0) {
+		fmt_options_clear(&own);
+		return r;
+	}
+	if (l->depth)
+		o.opts = optset_get(own.set);
 
 	if (l->depth + 1 < i->nlayers) {
 		o.backing_bytes = i->layers[l->depth + 1]->info.bytes;
@@ -359,6 +379,7 @@ static int layer_open(struct fmt_layer *l, const struct fmt_spec *s, struct vh_e
 		plug_object_bind(l->object, l->depth ? blk_vol_label(l->vols[0]) : i->label, NULL, NULL);
 	o.object = l->object;
 	r = l->ops->open(&o, &l->img, e);
+	fmt_options_clear(&own);
 	if (r < 0 || !l->img) {
 		l->img = NULL;
 		return err_set(e, r < 0 ? r : -EIO, "cannot open it as %s", l->ops->name);

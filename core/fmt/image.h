@@ -10,6 +10,7 @@
 
 #include <vhost/format.h>
 #include "blk/volume.h"
+#include "util/parse.h"
 
 struct fmt_image;
 struct fmt_queue;
@@ -25,6 +26,7 @@ struct fmt_spec {
 	struct blk_vol *vol; /* reference taken over, also on failure */
 	const struct vh_format_ops *ops;
 	const struct vh_opts *opts; /* of ops->open_options; may be NULL */
+	const struct kvs *below;    /* options of the images below: those of the next, and "backing.NAME" of the one after; may be NULL */
 	int read_only;
 	fmt_resolve_fn *resolve; /* NULL: any reference is refused */
 	void *resolve_ctx;

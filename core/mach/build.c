@@ -28,28 +28,14 @@ static void open_disk(struct opening *o)
 
 static void open_nic(struct opening *o)
 {
-	const struct mach_nic *n = &o->c->nics[o->index];
-	struct net_config nc = {.pairs = n->queues ? n->queues : 1,
-				.mtu = n->mtu,
-				.offload = VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6 | VH_NET_ECN | VH_NET_UFO | VH_NET_USO,
-				.ifname = n->ifname,
-				.vm = o->m->name,
-				.index = o->index,
-				.state = o->c->state_dir};
 	struct optset *opts = NULL;
-	g_autofree char *what = g_strdup_printf("network type %s", n->type);
+	struct net_config nc;
 
-	o->result = plug_net(n->type, &nc.ops, &o->err);
+	o->result = mach_nic_config(&o->c->nics[o->index], o->m->name, o->index, &nc, &opts, &o->err);
+	nc.offload = VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6 | VH_NET_ECN | VH_NET_UFO | VH_NET_USO;
+	nc.state = o->c->state_dir;
 	if (!o->result)
-		o->result = optset_parse(nc.ops->options, &n->options, what, &opts, &o->err);
-	if (!o->result) {
-		nc.opts = optset_get(opts);
-		if (n->have_mac)
-			memcpy(nc.mac, n->mac, 6);
-		else
-			net_mac_derive(nc.vm, nc.index, nc.mac);
 		o->result = net_port_open(&nc, &o->m->ports[o->index], &o->err);
-	}
 	optset_free(opts);
 }
 
@@ -153,7 +139,8 @@ static int make_devices(struct mach *m, const struct mach_config *c, struct vh_e
 		const struct vh_net_info *p = net_port_info(m->ports[i]);
 		g_autofree struct vh_loop **loops = rotated(m, turn);
 		struct virtio_net_config n = {.port = m->ports[i], .pairs = p->pairs, .mtu = (uint16_t)MIN(p->mtu, 65535u),
-					      .loops = loops, .n_loops = m->n_loops, .label = p->ifname};
+					      .loops = loops, .n_loops = m->n_loops, .label = p->ifname,
+					      .guard = &c->nics[i].guard, .in = &c->nics[i].in, .out = &c->nics[i].out, .vhost = c->nics[i].vhost};
 		memcpy(n.mac, p->mac, 6);
 		turn += p->pairs;
 		r = virtio_net_new(m->vm, m->pci, &n, next_dev(m), e);

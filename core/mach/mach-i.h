@@ -25,7 +25,7 @@ struct mach {
 	unsigned n_loops;
 	struct disk **disks;
 	struct net_port **ports;
-	struct virtio_dev **devs; /* every virtio device, in the order of their making */
+	struct virtio_dev **devs; /* every virtio device: disks, NICs, then the others */
 	struct virtio_dev *balloon;
 	unsigned n_disks, n_ports, n_devs;
 

@@ -209,6 +209,8 @@ int mach_resume(struct mach *m, struct vh_err *e)
 	for (unsigned i = 0; i < m->n_disks; i++)
 		fmt_resume(m->disks[i]->image);
 	vm_resume(m->vm);
+	for (unsigned i = 0; i < m->n_ports; i++) /* switches have forgotten who was silent */
+		virtio_net_announce(mach_nic_dev(m, i));
 	set_state(m, MACH_RUNNING, "running", NULL);
 	return 0;
 }
@@ -307,6 +309,11 @@ unsigned mach_nics(struct mach *m)
 struct net_port *mach_port(struct mach *m, unsigned i)
 {
 	return m->ports[i];
+}
+
+struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i)
+{
+	return m->devs[m->n_disks + i];
 }
 
 void mach_free(struct mach *m)

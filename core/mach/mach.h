@@ -7,7 +7,10 @@
 #include "boot/boot.h"
 #include "dev/platform.h"
 #include "dev/virtio.h"
+#include "net/network.h"
+#include "net/guard.h"
 #include "net/port.h"
+#include "net/rate.h"
 #include "store/store.h"
 #include "util/loop.h"
 
@@ -15,11 +18,15 @@ struct mach;
 enum mach_reboot { MACH_REBOOT_RESET, MACH_REBOOT_EXIT, MACH_REBOOT_HALT };
 struct mach_nic {
 	const char *type, *ifname; /* ifname NULL: the kernel's next vnetN */
-	struct kvs options;        /* the plugin's own */
+	const struct network *network; /* a defined one, whose type this is and whose options are added; NULL: none */
+	struct kvs options;        /* the plugin's own, as given with the NIC */
 	uint8_t mac[6];
 	int have_mac; /* else derived from the VM's name and the index */
 	unsigned queues;
 	uint16_t mtu;
+	struct guard guard;
+	struct rate_limit in, out; /* what the guest receives, and sends */
+	int vhost;                 /* VIRTIO_NET_VHOST_* */
 };
 struct mach_config {
 	const char *name;
@@ -67,7 +74,12 @@ int mach_snapshot_list(struct mach *m, struct disk *d, vh_snapshot_fn *fn, void 
 int mach_snapshot_remove(struct mach *m, struct disk *d, const char *name, struct vh_err *e);
 int mach_resize_disk(struct mach *m, struct disk *d, uint64_t bytes, struct vh_err *e); /* grows; durable when it returns */
 unsigned mach_nics(struct mach *m);
+/* [any] What the NIC's port is opened with, or planned; opts is what c->opts points into. nics.c */
+int mach_nic_config(const struct mach_nic *n, const char *vm, unsigned index, struct net_config *c, struct optset **opts, struct vh_err *e);
+/* [main] By interface or number: the guest sees it, and the port takes part. Tells which it is, and how it is now. */
+int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e);
 struct net_port *mach_port(struct mach *m, unsigned i);
+struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i);
 void mach_free(struct mach *m); /* flushes and closes everything */
 
 #endif

@@ -137,6 +137,8 @@ static int do_open(struct wire *w)
 		memcpy(o.mac, mac, 6);
 	o.mtu = (uint16_t)wire_get_u64(w);
 	o.offload = wire_get_u64(w);
+	o.network = wire_get_str(w);
+	o.kind = wire_get_str(w);
 	r = get_options(w, &opts, val, ptr);
 	if (r < 0 || w->bad || !type || !o.owner || !o.state || !o.pairs || o.pairs > HELPER_PAIRS_MAX)
 		return answer(-EPROTO, NULL);

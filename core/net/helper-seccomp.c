@@ -13,13 +13,13 @@
 #include <unistd.h>
 
 static const int allowed[] = {
-	/* its socket, netlink */
+	/* its socket, netlink (libmnl's as well) */
 	SCMP_SYS(recvmsg), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(sendto), SCMP_SYS(setsockopt),
-	SCMP_SYS(bind), SCMP_SYS(getsockname),
+	SCMP_SYS(bind), SCMP_SYS(getsockname), SCMP_SYS(getsockopt), SCMP_SYS(pselect6),
 	/* the journal, its lock, the log */
 	SCMP_SYS(openat), SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(close), SCMP_SYS(flock),
 	SCMP_SYS(unlink), SCMP_SYS(unlinkat), SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(fcntl), SCMP_SYS(ioctl),
-	SCMP_SYS(lseek),
+	SCMP_SYS(lseek), SCMP_SYS(getdents64),
 	/* waiting and time */
 	SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep), SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time),
 	SCMP_SYS(futex), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(sched_yield), SCMP_SYS(restart_syscall),

@@ -210,6 +210,8 @@ int net_helper_open(const struct net_config *c, const char *owner, const char *s
 	wire_put(w, c->mac, 6);
 	wire_put_u64(w, c->mtu);
 	wire_put_u64(w, c->offload);
+	wire_put_str(w, c->network);
+	wire_put_str(w, c->kind);
 	put_options(w, c->opts);
 	r = call(e);
 	if (!r) {

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "net/network.h"
+
 int net_proc_start(int pid, uint64_t *start)
 {
 	char path[40], buf[1024], state;
@@ -50,6 +52,8 @@ int net_owner_alive(void *unused, const char *owner)
 	long pid;
 	int r;
 
+	if (part[0] && part[1] && part[1][0] == '@')
+		return network_held(owner);
 	/* What cannot be read as a tag is somebody's: never removed. */
 	if (g_strv_length(part) != 5 || strcmp(part[0], "vhost"))
 		return 1;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "net/helper.h"
+#include "net/network-i.h"
 #include "plug/object.h"
 #include "util/paths.h"
 
@@ -32,9 +33,10 @@ struct net_port {
 	struct vh_net_info info;
 	unsigned pairs, active;
 	int *fd; /* our copies */
+	char *network;
 };
 
-static char *state_folder(struct vh_err *e)
+char *net_state_folder(struct vh_err *e)
 {
 	char *dir = path_in(PATH_STATE, ".net", NULL);
 
@@ -166,7 +168,7 @@ static int open_here(struct net_port *p, const struct net_config *c, const char 
 {
 	struct vh_net_open o = {
 		.size = sizeof(o), .pairs = c->pairs, .opts = c->opts, .owner = owner, .ifname = c->ifname, .state = state,
-		.mtu = c->mtu, .offload = c->offload,
+		.mtu = c->mtu, .offload = c->offload, .network = c->network, .kind = c->kind,
 	};
 	int r;
 
@@ -207,11 +209,12 @@ int net_port_open(const struct net_config *c, struct net_port **out, struct vh_e
 		err_remedy(e, "leave out queues=");
 		return err_set(e, -EOPNOTSUPP, "backend %s has one queue pair only", c->ops->kind);
 	}
-	state = state_folder(e);
+	state = net_state_folder(e);
 	if (!state)
 		return e ? e->code : -EIO;
 	p = g_new0(struct net_port, 1);
 	p->fd = g_new(int, c->pairs);
+	p->network = g_strdup(c->network);
 	if (net_helper_active()) {
 		r = net_helper_open(c, owner, state, &p->id, &p->info, p->fd, e);
 		p->pairs = r < 0 ? 0 : p->info.pairs;
@@ -223,6 +226,7 @@ int net_port_open(const struct net_config *c, struct net_port **out, struct vh_e
 	if (r < 0 && !p->port) { /* nothing was opened, here or there */
 		plug_object_free(p->object);
 		g_free(p->fd);
+		g_free(p->network);
 		g_free(p);
 		return r;
 	}
@@ -250,7 +254,13 @@ void net_port_close(struct net_port *p)
 	if (p->object)
 		plug_object_free(p->object);
 	g_free(p->fd);
+	g_free(p->network);
 	g_free(p);
+}
+
+const char *net_port_network(const struct net_port *p)
+{
+	return p->network;
 }
 
 const struct vh_net_info *net_port_info(const struct net_port *p)
@@ -271,7 +281,7 @@ int net_port_set_link(struct net_port *p, int up, struct vh_err *e)
 		r = net_helper_set_link(p->id, up, e);
 	else
 		r = p->ops->set_link ? p->ops->set_link(p->port, up != 0, e) : -EOPNOTSUPP;
-	if (!r)
+	if (!r || r == -EOPNOTSUPP)
 		p->info.link = up != 0;
 	return r;
 }
@@ -293,7 +303,7 @@ int net_port_plan(const struct net_config *c, vh_net_step_fn *fn, void *ctx, str
 	g_autofree char *owner = net_owner_tag(c->vm, c->index), *state = path_in(PATH_STATE, ".net", NULL);
 	struct vh_net_open o = {
 		.size = sizeof(o), .pairs = c->pairs, .opts = c->opts, .owner = owner, .ifname = c->ifname, .state = state,
-		.mtu = c->mtu, .offload = c->offload, .flags = VH_NET_OPEN_DRY_RUN,
+		.mtu = c->mtu, .offload = c->offload, .flags = VH_NET_OPEN_DRY_RUN, .network = c->network, .kind = c->kind,
 	};
 
 	err_object(e, "NIC %u", c->index);

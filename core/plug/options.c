@@ -351,3 +351,12 @@ void kvs_with_prefix(const struct kvs *given, const char *prefix, struct kvs *ou
 			out->v[out->n++].value = given->v[i].value;
 		}
 }
+
+void kvs_without_prefix(const struct kvs *given, const char *prefix, struct kvs *out)
+{
+	out->v = g_new0(struct kv, given->n + 1);
+	out->n = 0;
+	for (unsigned i = 0; i < given->n; i++)
+		if (!given->v[i].key || !g_str_has_prefix(given->v[i].key, prefix))
+			out->v[out->n++] = given->v[i];
+}

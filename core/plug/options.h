@@ -9,7 +9,7 @@
 #include "util/parse.h"
 
 #define OPTIONS_MAX 256u /* of one scope */
-#define OPT_FLAGS_KNOWN (VH_OPT_REQUIRED | VH_OPT_REPEAT | VH_OPT_LIVE | VH_OPT_DEPRECATED | VH_OPT_MAIN)
+#define OPT_FLAGS_KNOWN (VH_OPT_REQUIRED | VH_OPT_REPEAT | VH_OPT_LIVE | VH_OPT_DEPRECATED | VH_OPT_MAIN | VH_OPT_NIC)
 
 struct optset; /* owns the values; their names point into the schema */
 /* Every key of `given` must be in the schema (near names are suggested); defaults are applied, ranges checked. `what`
@@ -21,6 +21,7 @@ void optset_free(struct optset *o);
 /* The keys of `given` that start with prefix, without it; used for `pool.`, `format.` options. Pointers into `given`;
  * only out->v is the caller's: g_free. */
 void kvs_with_prefix(const struct kvs *given, const char *prefix, struct kvs *out);
+void kvs_without_prefix(const struct kvs *given, const char *prefix, struct kvs *out); /* the others */
 
 /* A schema as an array of structs of this host's size, for showing it; g_free. Returns how many. */
 unsigned schema_import(vh_schema s, struct vh_opt **out);

@@ -86,6 +86,11 @@ static const struct plug_member net_members[] = {
 	NET(set_filter, 0, "every frame passes"),
 	NET(close, 1, NULL),
 	NET(gc, 0, "nothing is ever left behind"),
+	NET(kinds, 0, "makes ports only, no networks"),
+	NET(start, 0, "a network needs nothing kept"),
+	NET(stop, 0, "a network needs nothing kept"),
+	NET(plan_start, 0, "what starting a network makes is not told"),
+	NET(describe, 0, "the parts of a network are not told"),
 };
 
 static const struct plug_member filter_members[] = {

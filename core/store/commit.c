@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "fmt/options.h"
 #include "store/store-i.h"
 
 #define PIECE (UINT64_C(2) << 20)
@@ -134,12 +135,14 @@ int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, s
 	struct commit c = {.s = s, .holder = g_strdup_printf("pid %d vhost commit", (int)getpid())};
 	struct store_image *top = NULL, *base = NULL;
 	struct store_attach a = {.mode = VH_ATTACH_RW_EXCL, .flags = VH_ATTACH_BUFFERED};
+	struct kvs empty = {0}, below;
 	struct fmt_layer_info t, b;
 	unsigned n = 0;
 	int ret, grown = 0;
 
 	*copied = 0;
 	*emptied = 0;
+	kvs_with_prefix(s->options ? s->options : &empty, OPT_BELOW, &below);
 	resolver_init_new(&c.find, s->pool, s->volume, c.holder);
 	c.find.allow = s->allow;
 	/* What the image may refer to, its backing image may as well. */
@@ -149,7 +152,7 @@ int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, s
 	for (const char *const *dir = s->allow; dir && *dir; dir++)
 		c.allow[n++] = g_strdup(*dir);
 	ret = find_base(&c, e);
-	struct store_image_spec down = {.pool = c.pool, .volume = c.volume, .format = c.format, .holder = c.holder,
+	struct store_image_spec down = {.pool = c.pool, .volume = c.volume, .format = c.format, .options = &below, .holder = c.holder,
 					.mode = VH_ATTACH_RW_EXCL, .allow = (const char *const *)c.allow};
 	struct store_image_spec up = {.pool = s->pool, .volume = s->volume, .format = c.top_format, .options = s->options,
 				      .holder = c.holder, .mode = VH_ATTACH_RW_EXCL, .allow = s->allow,
@@ -194,5 +197,6 @@ int store_commit(const struct store_commit *s, uint64_t *copied, int *emptied, s
 	g_free(c.holder);
 	g_free(c.name);
 	g_free(c.volume);
+	g_free(below.v);
 	return ret;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "store/convert.h"
+#include "fmt/options.h"
 #include "store/store-i.h"
 #include "util/paths.h"
 
@@ -383,9 +384,11 @@ static int same_image(struct store_pool *p, const struct store_create *c, const 
 	return n < 0 ? n : finish(p, c->name, parts, n, e);
 }
 
-static int backing_for(struct store_pool *p, const struct store_create *c, struct backing *b, struct vh_create *vc,
-		       struct vh_err *e)
+static int backing_for(struct store_pool *p, const struct store_create *c, const struct kvs *options, struct backing *b,
+		       struct vh_create *vc, struct vh_err *e)
 {
+	struct backing_spec s = {.pool = p, .volume = c->name, .name = c->backing, .format = c->backing_format, .options = options,
+				 .allow = c->allow};
 	int ret;
 
 	vc->backing = c->backing;
@@ -397,7 +400,7 @@ static int backing_for(struct store_pool *p, const struct store_create *c, struc
 		return err_usage(e, "the size must be given when the backing image is not opened");
 	if (c->backing_blind)
 		return 0;
-	ret = backing_open(b, p, c->name, 0, c->backing, c->backing_format, c->allow, 0, e);
+	ret = backing_open(b, &s, e);
 	if (ret)
 		return ret;
 	vc->backing_format = b->format;
@@ -410,7 +413,7 @@ static int backing_for(struct store_pool *p, const struct store_create *c, struc
 
 int store_vol_create(struct store_pool *p, const struct store_create *c, struct vh_job *j, struct vh_err *e)
 {
-	struct kvs empty = {0}, pool_options = {0}, format_options = {0};
+	struct kvs empty = {0}, pool_options = {0}, all = {0}, own = {0}, below = {0};
 	const struct kvs *given = c->options ? c->options : &empty;
 	struct vh_create vc = {.size = sizeof(vc), .prealloc = c->prealloc, .bytes = c->bytes, .name = c->name};
 	const struct vh_format_ops *ops;
@@ -428,8 +431,13 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	for (unsigned i = 0; i < given->n; i++)
 		if (!given->v[i].key || strncmp(given->v[i].key, "format.", 7))
 			pool_options.v[pool_options.n++] = given->v[i];
-	kvs_with_prefix(given, "format.", &format_options);
-	ret = optset_parse(ops->create_options, &format_options, c->format, &set, e);
+	kvs_with_prefix(given, "format.", &all);
+	kvs_without_prefix(&all, OPT_BELOW, &own);
+	kvs_with_prefix(&all, OPT_BELOW, &below);
+	ret = optset_parse(ops->create_options, &own, c->format, &set, e);
+	if (!ret && below.n && (!c->backing || c->backing_blind))
+		ret = err_usage(e, "option %s%s is for a backing image, and none is %s", OPT_BELOW, below.v[0].key,
+				c->backing ? "opened" : "given");
 	vc.opts = optset_get(set);
 	there = ret ? ret : look(p, c, j, e);
 	if (there < 0) {
@@ -461,7 +469,7 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 		if (c->backing && !(ops->caps & VH_FMT_BACKING))
 			ret = err_usage(e, "images of format %s have no backing image", c->format);
 		if (!ret && c->backing)
-			ret = backing_for(p, c, &b, &vc, e);
+			ret = backing_for(p, c, &below, &b, &vc, e);
 		if (!ret)
 			ret = there ? same_image(p, c, ops, &vc, e) : create_formatted(p, c, ops, &vc, &pool_options, j, e);
 		if (!ret && c->zeroed)
@@ -470,6 +478,8 @@ int store_vol_create(struct store_pool *p, const struct store_create *c, struct 
 	}
 	optset_free(set);
 	g_free(pool_options.v);
-	g_free(format_options.v);
+	g_free(all.v);
+	g_free(own.v);
+	g_free(below.v);
 	return ret == -EALREADY ? ret : vol_about(p, c->name, ret, e);
 }

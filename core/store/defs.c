@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include "plug/secret.h"
+#include "plug/optfile.h"
 #include "store/store-i.h"
 #include "util/paths.h"
 
@@ -36,12 +36,6 @@ static int mark_read(const char *name)
 		c = 0;
 	close(fd);
 	return c == '1' ? 1 : c == '0' ? 0 : -1;
-}
-
-static void kv_add(struct kvs *k, const char *key, const char *value)
-{
-	k->v = g_renew(struct kv, k->v, k->n + 1);
-	k->v[k->n++] = (struct kv){g_strdup(key), g_strdup(value)};
 }
 
 /* Reads the file into *kf (NULL: there is none). */
@@ -88,7 +82,6 @@ static int not_defined(const char *name, struct vh_err *e)
 int store_def_load(const char *name, struct store_def *out, struct vh_err *e)
 {
 	g_autofree char *type = NULL, *path = NULL;
-	g_auto(GStrv) keys = NULL;
 	GKeyFile *kf;
 	int mark, ret = name_check("pool", name, e);
 
@@ -103,7 +96,8 @@ int store_def_load(const char *name, struct store_def *out, struct vh_err *e)
 	if (!kf) {
 		path = path_in(PATH_DATA, "images", NULL);
 		out->type = g_strdup("dir");
-		kv_add(&out->options, "path", path);
+		out->options = (struct kvs){g_new0(struct kv, 1), 1};
+		out->options.v[0] = (struct kv){g_strdup("path"), g_steal_pointer(&path)};
 		out->autostart = out->builtin = 1;
 		out->active = mark != 0;
 		return 0;
@@ -119,13 +113,7 @@ int store_def_load(const char *name, struct store_def *out, struct vh_err *e)
 	out->autostart = !g_key_file_has_key(kf, "pool", "autostart", NULL) ||
 			 g_key_file_get_boolean(kf, "pool", "autostart", NULL);
 	out->active = mark >= 0 ? mark : out->autostart;
-	keys = g_key_file_get_keys(kf, "options", NULL, NULL);
-	for (unsigned i = 0; keys && keys[i]; i++) {
-		g_autofree char *v = g_key_file_get_string(kf, "options", keys[i], NULL);
-
-		keys[i][strcspn(keys[i], "#")] = 0; /* NAME, NAME#2, NAME#3: given more than once */
-		kv_add(&out->options, keys[i], v ? v : "");
-	}
+	optfile_get(kf, &out->options);
 	g_key_file_free(kf);
 	return 0;
 }
@@ -141,51 +129,16 @@ void store_def_clear(struct store_def *d)
 static int def_same(GKeyFile *a, GKeyFile *b)
 {
 	g_autofree char *type_a = g_key_file_get_string(a, "pool", "type", NULL), *type_b = g_key_file_get_string(b, "pool", "type", NULL);
-	g_auto(GStrv) keys = g_key_file_get_keys(a, "options", NULL, NULL), others = g_key_file_get_keys(b, "options", NULL, NULL);
-	int same = !g_strcmp0(type_a, type_b) && (keys ? g_strv_length(keys) : 0) == (others ? g_strv_length(others) : 0);
 
-	for (unsigned i = 0; same && keys && keys[i]; i++) {
-		g_autofree char *x = g_key_file_get_string(a, "options", keys[i], NULL), *y = g_key_file_get_string(b, "options", keys[i], NULL);
-
-		same = !g_strcmp0(x, y);
-	}
-	return same;
-}
-
-/* One option into a definition: it means the same wherever the file is read from, and the main option gets its name. */
-static int def_option(GKeyFile *kf, const struct vh_opt *opt, const char *value, struct vh_err *e)
-{
-	g_autofree char *form = NULL, *key = g_strdup(opt->name);
-	unsigned n = 1;
-
-	if (opt->type == VH_OPT_PATH)
-		form = g_canonicalize_filename(value, NULL);
-	if (opt->type == VH_OPT_SECRET) {
-		int ret = secret_parse(value, &form, e);
-
-		if (ret)
-			return ret;
-		if (g_str_has_prefix(form, "fd:")) {
-			err_remedy(e, "put it into a file of its own, mode 0600, and give that file's name");
-			return err_usage(e, "%s: a file descriptor is only this command's", opt->name);
-		}
-	}
-	while (opt->flags & VH_OPT_REPEAT && g_key_file_has_key(kf, "options", key, NULL)) {
-		g_free(key);
-		key = g_strdup_printf("%s#%u", opt->name, ++n);
-	}
-	g_key_file_set_string(kf, "options", key, form ? form : value);
-	return 0;
+	return !g_strcmp0(type_a, type_b) && optfile_same(a, b);
 }
 
 int store_pool_define(const char *name, const char *type, const struct kvs *options, struct vh_err *e)
 {
 	g_autofree char *what = g_strdup_printf("pool type %s", type);
-	g_autofree struct vh_opt *opt = NULL;
 	const struct vh_pool_ops *ops;
 	struct optset *set = NULL;
 	GKeyFile *kf, *old = NULL;
-	unsigned n;
 	int ret = name_check("pool", name, e);
 
 	if (!ret)
@@ -197,14 +150,7 @@ int store_pool_define(const char *name, const char *type, const struct kvs *opti
 	kf = g_key_file_new();
 	g_key_file_set_string(kf, "pool", "type", type);
 	g_key_file_set_boolean(kf, "pool", "autostart", TRUE);
-	n = schema_import(ops->pool_options, &opt);
-	for (unsigned i = 0; i < options->n; i++) {
-		const struct kv *kv = &options->v[i];
-
-		for (unsigned j = 0; j < n && !ret; j++)
-			if (kv->key ? !strcmp(kv->key, opt[j].name) : !!(opt[j].flags & VH_OPT_MAIN))
-				ret = def_option(kf, &opt[j], kv->value, e);
-	}
+	ret = optfile_put(kf, ops->pool_options, options, e);
 	optset_free(set);
 	if (!ret)
 		ret = def_read(name, &old, e);

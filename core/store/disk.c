@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <vhost/sugar.h>
+#include "fmt/options.h"
 #include "store/store-i.h"
 
 static const char *const engines[] = {"auto", "aio", "uring", "threads", NULL};
@@ -160,7 +161,7 @@ static int open_once(const struct kvs *given, const char *holder, void (*stopped
 {
 	struct open_disk *d = g_new0(struct open_disk, 1);
 	const struct vh_format_ops *ops;
-	struct optset *format_set = NULL;
+	struct fmt_options opts = {0};
 	struct blk_config blk = {0};
 	struct blk_vol *vol = NULL;
 	struct spec s;
@@ -181,7 +182,7 @@ static int open_once(const struct kvs *given, const char *holder, void (*stopped
 	if (!ret)
 		ret = plug_format(format, &ops, e);
 	if (!ret)
-		ret = optset_parse(ops->open_options, &s.format, format, &format_set, e);
+		ret = fmt_options_parse(ops, &s.format, format, &opts, e);
 	if (!ret)
 		/* Raw volumes refer to nothing: their chain needs no identities. */
 		ret = resolver_init(&d->resolver, d->d.pool, ops->inspect ? s.volume : NULL, d->holder, e);
@@ -205,13 +206,13 @@ static int open_once(const struct kvs *given, const char *holder, void (*stopped
 		goto out;
 	policy = vh_opt_num(s.o, "on-error", FMT_STOP_ENOSPC);
 	struct fmt_spec fs = {
-		.vol = vol, .ops = ops, .opts = optset_get(format_set), .read_only = s.read_only,
+		.vol = vol, .ops = ops, .opts = optset_get(opts.set), .below = &opts.below, .read_only = s.read_only,
 		.resolve = resolver_open, .resolve_layer = resolver_layer, .resolve_ctx = &d->resolver, .label = d->d.label,
 		.on_read_error = policy == FMT_STOP ? FMT_STOP : FMT_REPORT, .on_write_error = (enum fmt_policy)policy,
 		.stopped = stopped, .stopped_ctx = stopped_ctx};
 	ret = fmt_open(&fs, &d->d.image, e);
 out:
-	optset_free(format_set);
+	fmt_options_clear(&opts);
 	spec_clear(&s);
 	*undecided = d->resolver.undecided;
 	if (ret) {
@@ -270,7 +271,7 @@ static int plan(struct spec *s, void (*step)(void *ctx, const char *text), void 
 {
 	const struct vh_format_ops *ops;
 	struct store_pool *pool = NULL;
-	struct optset *set = NULL;
+	struct fmt_options opts = {0};
 	struct vh_vol_stat st;
 	char path[4096] = "", format[32];
 	int ret = spec_open_pool(s, &pool, e);
@@ -284,8 +285,8 @@ static int plan(struct spec *s, void (*step)(void *ctx, const char *text), void 
 	if (!ret)
 		ret = plug_format(format, &ops, e);
 	if (!ret)
-		ret = optset_parse(ops->open_options, &s->format, format, &set, e);
-	optset_free(set);
+		ret = fmt_options_parse(ops, &s->format, format, &opts, e);
+	fmt_options_clear(&opts);
 	if (!ret) {
 		g_autofree char *size = format_size(st.bytes);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <vhost/sugar.h>
+#include "fmt/options.h"
 #include "store/store-i.h"
 
 struct store_image {
@@ -39,7 +40,7 @@ static int open_once(const struct store_image_spec *s, int other, int *undecided
 	struct fmt_spec f = {.vol = s->vol, .resolve = resolver_open, .resolve_layer = resolver_layer, .label = label,
 			     .read_only = s->mode == VH_ATTACH_RO || s->mode == VH_ATTACH_PEEK, .no_backing = s->no_backing,
 			     .repair = s->repair};
-	struct optset *set = NULL;
+	struct fmt_options opts = {0};
 	char format[32];
 	int ret;
 
@@ -50,7 +51,7 @@ static int open_once(const struct store_image_spec *s, int other, int *undecided
 	if (!ret)
 		ret = plug_format(format, &f.ops, e);
 	if (!ret)
-		ret = optset_parse(f.ops->open_options, s->options, format, &set, e);
+		ret = fmt_options_parse(f.ops, s->options, format, &opts, e);
 	if (!ret)
 		ret = resolver_init(&i->resolver, s->pool, f.ops->inspect ? s->volume : NULL, i->holder, e);
 	i->resolver.attach_flags = VH_ATTACH_BUFFERED;
@@ -61,13 +62,14 @@ static int open_once(const struct store_image_spec *s, int other, int *undecided
 	a.holder = i->holder;
 	if (!ret && !f.vol)
 		ret = store_attach(s->pool, &a, &f.vol, e);
-	f.opts = optset_get(set);
+	f.opts = optset_get(opts.set);
+	f.below = &opts.below;
 	f.resolve_ctx = &i->resolver;
 	if (!ret)
 		ret = fmt_open(&f, &i->image, e);
 	else if (f.vol)
 		blk_vol_put(f.vol);
-	optset_free(set);
+	fmt_options_clear(&opts);
 	*undecided = i->resolver.undecided;
 	if (ret) {
 		char mark[256];

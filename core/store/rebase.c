@@ -7,9 +7,11 @@
  */
 #include <string.h>
 #include <unistd.h>
+#include "fmt/options.h"
 #include "store/convert.h"
 #include "store/store-i.h"
 
+#define OPT_NEW "new-backing." /* options of the image that is to come below */
 #define PIECE (UINT64_C(2) << 20)
 
 static int first_run(void *ctx, uint64_t off, uint64_t len, uint32_t type, uint32_t depth, uint64_t addr)
@@ -121,22 +123,31 @@ int store_rebase(const struct store_rebase *s, uint64_t *copied, struct vh_job *
 	g_autofree char *holder = g_strdup_printf("pid %d vhost rebase", (int)getpid());
 	struct store_image_spec spec = {.pool = s->pool, .volume = s->volume, .format = s->format, .options = s->options,
 					.holder = holder, .mode = VH_ATTACH_RW_EXCL, .no_backing = s->unsafe, .allow = s->allow};
+	struct backing_spec new = {.pool = s->pool, .volume = s->volume, .there = 1, .name = s->backing, .format = s->backing_format,
+				   .allow = s->allow, .alone = s->unsafe};
+	struct kvs empty = {0}, own, of_new;
 	struct rebase b = {0};
 	struct backing below = {0};
 	struct store_image *top = NULL;
-	int ret = store_image_open(&spec, &top, e);
+	int ret;
+
+	kvs_without_prefix(s->options ? s->options : &empty, OPT_NEW, &own);
+	kvs_with_prefix(s->options ? s->options : &empty, OPT_NEW, &of_new);
+	spec.options = &own;
+	new.options = &of_new;
+	ret = store_image_open(&spec, &top, e);
 
 	*copied = 0;
 	if (ret) {
 		if (ret == -ENOENT && !s->unsafe)
 			err_remedy(e, "if only the name of the backing image is wrong, add --unsafe");
-		return ret;
+		goto out;
 	}
 	b.top = store_image_fmt(top);
 	if (!fmt_format_ops(b.top)->set_backing) /* before a long copy, not after it */
 		ret = err_set(e, -EOPNOTSUPP, "images of format %s cannot change their backing image", fmt_format_name(b.top));
 	if (!ret && s->backing)
-		ret = backing_open(&below, s->pool, s->volume, 1, s->backing, s->backing_format, s->allow, s->unsafe, e);
+		ret = backing_open(&below, &new, e);
 	if (!ret && !s->unsafe) {
 		b.below = below.image;
 		b.old = g_malloc(PIECE);
@@ -156,5 +167,8 @@ int store_rebase(const struct store_rebase *s, uint64_t *copied, struct vh_job *
 	backing_close(&below);
 	g_free(b.old);
 	g_free(b.new);
+out:
+	g_free(own.v);
+	g_free(of_new.v);
 	return ret;
 }

@@ -92,9 +92,16 @@ struct backing {
 	uint64_t bytes;
 	char format[32];
 };
-/* `volume`: the image that has it; there: it exists (and must not be in the chain). alone: without what is below it. */
-int backing_open(struct backing *b, struct store_pool *p, const char *volume, int there, const char *name, const char *format,
-		 const char *const *allow, int alone, struct vh_err *e);
+struct backing_spec {
+	struct store_pool *pool; /* the image that has it */
+	const char *volume;
+	int there;               /* that one exists (and must not be in the chain) */
+	const char *name, *format;
+	const struct kvs *options; /* for opening it; may be NULL */
+	const char *const *allow;
+	int alone;               /* without what is below it */
+};
+int backing_open(struct backing *b, const struct backing_spec *s, struct vh_err *e);
 void backing_close(struct backing *b);
 
 /* rebase.c: the longest run of one kind at off; alone: of the top image itself, own: it decides what is here. NULL and past the

@@ -3,6 +3,7 @@
 /* New images that count only when they are complete. */
 #include <string.h>
 #include <unistd.h>
+#include "fmt/options.h"
 #include "store/store-i.h"
 #include "store/unnamed.h"
 #include "util/paths.h"
@@ -46,11 +47,13 @@ static int folder_pool(struct store_target *t, struct vh_err *e)
 
 /* The format writes its metadata into the file, which is then opened. */
 static int file_image(struct store_target *t, const struct store_target_spec *s, const struct vh_format_ops *ops,
-		      const struct vh_opts *create, const struct vh_opts *open, struct vh_job *j, struct vh_err *e)
+		      const struct vh_opts *create, const struct fmt_options *open, struct vh_job *j, struct vh_err *e)
 {
 	struct vh_create vc = {.size = sizeof(vc), .prealloc = s->prealloc, .bytes = s->bytes, .opts = create, .name = t->name};
-	struct fmt_spec fs = {.ops = ops, .opts = open, .label = t->label, .resolve = resolver_open,
+	struct fmt_spec fs = {.ops = ops, .opts = optset_get(open->set), .below = &open->below, .label = t->label, .resolve = resolver_open,
 			      .resolve_layer = resolver_layer, .resolve_ctx = &t->resolver};
+	struct backing_spec bs = {.volume = t->name, .name = s->backing, .format = s->backing_format, .options = &open->below,
+				  .allow = s->allow};
 	struct backing b = {0};
 	uint64_t required = 0, full = 0, want;
 	struct blk_vol *v;
@@ -61,8 +64,9 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 		return ret;
 	if (s->backing)
 		ret = folder_pool(t, e);
+	bs.pool = t->pool;
 	if (!ret && s->backing)
-		ret = backing_open(&b, t->pool, t->name, 0, s->backing, s->backing_format, s->allow, 0, e);
+		ret = backing_open(&b, &bs, e);
 	if (!ret && s->backing) {
 		vc.backing = s->backing;
 		vc.backing_format = b.format;
@@ -99,7 +103,8 @@ static int file_image(struct store_target *t, const struct store_target_spec *s,
 	return fmt_open(&fs, &t->image, e);
 }
 
-/* To be opened after it was made, an encrypted image needs the secrets that it was made with. Entries are the spec's. */
+/* To be opened after it was made, an encrypted image, or one over others, needs the secrets that it was made with. Entries are
+ * the spec's. */
 static void open_options(const struct store_target_spec *s, const struct vh_format_ops *ops, struct kvs *out)
 {
 	unsigned made = s->options ? s->options->n : 0, open = s->open ? s->open->n : 0;
@@ -113,6 +118,8 @@ static void open_options(const struct store_target_spec *s, const struct vh_form
 		if (!given.key || !g_str_has_prefix(given.key, "format."))
 			continue;
 		given.key += strlen("format.");
+		if (g_str_has_prefix(given.key, OPT_BELOW) && !kvs_get(out, given.key))
+			out->v[out->n++] = given;
 		for (vh_schema o = ops->open_options; o && *o; o++)
 			if ((*o)->type == VH_OPT_SECRET && !strcmp((*o)->name, given.key) && !kvs_get(out, given.key))
 				out->v[out->n++] = given;
@@ -121,9 +128,10 @@ static void open_options(const struct store_target_spec *s, const struct vh_form
 
 static int new_file(struct store_target *t, const struct store_target_spec *s, struct vh_job *j, struct vh_err *e)
 {
-	struct kvs empty = {0}, given = {0}, opening;
+	struct kvs empty = {0}, given = {0}, own, opening;
+	struct fmt_options open = {0};
 	struct vh_create vc = {.size = sizeof(vc), .bytes = s->bytes, .name = t->name};
-	struct optset *create = NULL, *open = NULL;
+	struct optset *create = NULL;
 	const struct vh_format_ops *ops;
 	int ret = plug_format(s->format, &ops, e);
 
@@ -134,11 +142,13 @@ static int new_file(struct store_target *t, const struct store_target_spec *s, s
 	if (s->backing && !(ops->caps & VH_FMT_BACKING))
 		return err_usage(e, "images of format %s have no backing image", s->format);
 	kvs_with_prefix(s->options ? s->options : &empty, "format.", &given);
-	ret = optset_parse(ops->create_options, &given, s->format, &create, e);
+	kvs_without_prefix(&given, OPT_BELOW, &own);
+	ret = optset_parse(ops->create_options, &own, s->format, &create, e);
+	g_free(own.v);
 	g_free(given.v);
 	open_options(s, ops, &opening);
 	if (!ret)
-		ret = optset_parse(ops->open_options, &opening, s->format, &open, e);
+		ret = fmt_options_parse(ops, &opening, s->format, &open, e);
 	g_free(opening.v);
 	vc.opts = optset_get(create);
 	if (!ret && ops->create_refs && ops->create_refs(&vc, NULL, 0, NULL) > 0)
@@ -148,11 +158,11 @@ static int new_file(struct store_target *t, const struct store_target_spec *s, s
 	if (!ret)
 		ret = unnamed_open(t->folder, &t->file, e);
 	if (!ret)
-		ret = file_image(t, s, ops, optset_get(create), optset_get(open), j, e);
+		ret = file_image(t, s, ops, optset_get(create), &open, j, e);
 	else
 		t->file.fd = t->file.dir = -1;
 	optset_free(create);
-	optset_free(open);
+	fmt_options_clear(&open);
 	return ret;
 }
 

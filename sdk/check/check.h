@@ -34,7 +34,7 @@ struct check_group {
 	const char *name, *about;
 	const struct check *checks; /* ends with an id of NULL */
 };
-extern const struct check_group group_load, group_skew, group_io, group_map, group_crash, group_pool;
+extern const struct check_group group_load, group_skew, group_io, group_map, group_crash, group_pool, group_net;
 extern const struct check_group *const check_groups[]; /* NULL-terminated, in order of running */
 
 /* Both end the check. */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include "check.h"
 
-const struct check_group *const check_groups[] = {&group_load, &group_skew, &group_io, &group_map, &group_crash, &group_pool, NULL};
+const struct check_group *const check_groups[] = {&group_load, &group_skew, &group_io, &group_map, &group_crash, &group_pool, &group_net, NULL};
 
 static gboolean opt_list, opt_in_process, opt_json, opt_valgrind, opt_verbose;
 static char **opt_only, **opt_set;

@@ -4,10 +4,13 @@
  * null-net: a port that leads nowhere: a tap interface that is up, on no bridge, with no address. For measuring a device
  * model without a network behind it, and for tests. Queues, MTU and link are those of every backend, without netlink.
  *
- * The interface is not persistent: the kernel removes it when the last fd is closed, also after a crash, so there is
- * nothing to collect and no gc().
+ * The interface is not persistent: the kernel removes it when the last fd is closed, also after a crash. What a network of
+ * kind "null" keeps while it is started stands for the bridges and services of real ones, and needs no privilege: a file in the
+ * state folder, named by the owner tag. It ends with stop(), or with gc() when its owner is dead.
  */
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <net/if.h>
 #include <linux/if_tun.h>
 #include <stdio.h>
@@ -191,9 +194,97 @@ static int null_set_link(void *port, uint32_t up, struct vh_err *e)
 	return r ? host->err(e, r, "cannot bring %s %s: %s", p->ifname, up ? "up" : "down", strerror(-r)) : 0;
 }
 
+/* ---- networks ---- */
+
+#define NULL_MARK "null-net\n"
+
+static int null_mark_path(char path[PATH_MAX], const char *state, const char *owner)
+{
+	if (!state || !owner || strncmp(owner, "vhost:", 6) || strchr(owner, '/'))
+		return -EINVAL;
+	return snprintf(path, PATH_MAX, "%s/%s", state, owner) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+static int null_start(const struct vh_network *n, struct vh_err *e)
+{
+	char path[PATH_MAX];
+	int r = null_mark_path(path, n->state, n->owner), fd;
+
+	if (r)
+		return host->err(e, r, "the host gave no folder, or an owner tag that is none");
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return host->err(e, -errno, "cannot write %s: %s", path, strerror(errno));
+	r = write(fd, NULL_MARK, strlen(NULL_MARK)) == (ssize_t)strlen(NULL_MARK) ? 0 : -ENOSPC;
+	close(fd);
+	if (!r)
+		return 0;
+	unlink(path);
+	return host->err(e, r, "cannot write %s: %s", path, strerror(-r));
+}
+
+static int null_stop(const struct vh_network *n, struct vh_err *e)
+{
+	char path[PATH_MAX];
+	int r = null_mark_path(path, n->state, n->owner);
+
+	if (r)
+		return host->err(e, r, "the host gave no folder, or an owner tag that is none");
+	return unlink(path) < 0 && errno != ENOENT ? host->err(e, -errno, "cannot remove %s: %s", path, strerror(errno)) : 0;
+}
+
+static int null_plan_start(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
+{
+	fn(ctx, "note that the network is started: it leads nowhere, and needs nothing else");
+	return 0;
+}
+
+/* Whether a file is one of ours, by what is in it: other plugins' journals lie beside it. */
+static int null_is_mark(int dir, const char *name)
+{
+	char text[32] = "";
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), ours;
+
+	if (fd < 0)
+		return 0;
+	ours = read(fd, text, sizeof(text) - 1) > 0 && !strcmp(text, NULL_MARK);
+	close(fd);
+	return ours;
+}
+
+static int null_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx, struct vh_err *e)
+{
+	DIR *d = opendir(state);
+	struct dirent *f;
+
+	if (!d)
+		return errno == ENOENT ? 0 : host->err(e, -errno, "cannot read %s: %s", state, strerror(errno));
+	while ((f = readdir(d))) {
+		if (strncmp(f->d_name, "vhost:", 6) || !null_is_mark(dirfd(d), f->d_name) || alive(ctx, f->d_name))
+			continue;
+		int r = unlinkat(dirfd(d), f->d_name, 0) < 0 ? -errno : 0;
+
+		if (fn && r != -ENOENT)
+			fn(ctx, "mark of a network", f->d_name, r);
+	}
+	closedir(d);
+	return 0;
+}
+
+static int null_describe(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, struct vh_err *e)
+{
+	struct vh_net_part p = {.size = sizeof(p), .kind = "service", .name = "nowhere", .detail = "takes every frame"};
+
+	fn(ctx, &p);
+	return 0;
+}
+
 static const struct vh_opt null_opt_link = {
-	sizeof(struct vh_opt), VH_OPT_BOOL, 0, "link", "whether the interface is up at first", "on", NULL, 0, 0};
-static const struct vh_opt *const null_options[] = {&null_opt_link, NULL};
+	sizeof(struct vh_opt), VH_OPT_BOOL, VH_OPT_NIC, "link", "whether the interface is up at first", "on", NULL, 0, 0};
+static const struct vh_opt null_opt_note = {
+	sizeof(struct vh_opt), VH_OPT_STR, 0, "note", "what the network is for", NULL, NULL, 1, 100};
+static const struct vh_opt *const null_options[] = {&null_opt_link, &null_opt_note, NULL};
+static const char *const null_kinds[] = {"null", NULL};
 
 static const struct vh_net_ops null_ops = {
 	.size = sizeof(struct vh_net_ops),
@@ -206,6 +297,12 @@ static const struct vh_net_ops null_ops = {
 	.queue_fd = null_queue_fd,
 	.set_link = null_set_link,
 	.close = null_close,
+	.gc = null_gc,
+	.kinds = null_kinds,
+	.start = null_start,
+	.stop = null_stop,
+	.plan_start = null_plan_start,
+	.describe = null_describe,
 };
 
 static const void *null_get(const char *iid)

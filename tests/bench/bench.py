@@ -13,6 +13,7 @@ BUILD = os.environ['BUILDDIR']
 VHOST = os.environ['VHOST']
 GUEST = os.path.join(BUILD, 'tests/guest')
 SHIM = os.path.join(BUILD, 'tests/bench/first-run.so')
+FLOOD = os.path.join(BUILD, 'tests/bench/net-flood')
 QEMU = 'qemu-system-x86_64'
 QBOOT = '/usr/share/qemu/qboot.rom'
 TIMEOUT = 60
@@ -39,6 +40,15 @@ class Guest:
         self.p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=e)
         self.argv = argv
 
+    def first(self, pattern):
+        """The first line of its output, which must match."""
+        line = self.p.stdout.readline()
+        m = re.match(pattern, line)
+        if not m:
+            self.kill()
+            raise RuntimeError('said %r: %s' % (line, ' '.join(self.argv)))
+        return m
+
     def wait(self, seconds=TIMEOUT):
         try:
             out, err = self.p.communicate(timeout=seconds)
@@ -64,9 +74,9 @@ def value(lines, key):
     raise RuntimeError('the guest printed no %s: %r' % (key, lines[-5:]))
 
 
-def vhost(guest, cmdline, disks=(), nets=(), extra=(), memory='128M'):
+def vhost(guest, cmdline, disks=(), nets=(), extra=(), memory='128M', cpus=1):
     a = [VHOST, 'run', '--name', 'bench-%d' % random.getrandbits(40), '--memory', memory, '--kernel', os.path.join(GUEST, 'guest-' + guest),
-         '--cmdline', cmdline, '--on-reboot', 'exit', '--rng', 'off', '--balloon', 'off']
+         '--cmdline', cmdline, '--on-reboot', 'exit', '--rng', 'off', '--balloon', 'off', '--cpus', str(cpus)]
     for d in disks:
         a += ['--disk', d]
     for n in nets:
@@ -74,7 +84,7 @@ def vhost(guest, cmdline, disks=(), nets=(), extra=(), memory='128M'):
     return a + list(extra)
 
 
-def qemu(machine, guest, cmdline, disks=(), nets=()):
+def qemu(machine, guest, cmdline, disks=(), nets=(), cpus=1):
     """disks: blockdev options of a node; nets: tap names."""
     a = [QEMU, '-M', {'microvm': 'microvm,acpi=off', 'q35': 'q35'}[machine], '-bios', QBOOT, '-accel', 'kvm', '-cpu', 'qemu64,-sse3',
          '-m', '128', '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio',
@@ -86,8 +96,12 @@ def qemu(machine, guest, cmdline, disks=(), nets=()):
     for i, d in enumerate(disks):
         a += ['-object', 'iothread,id=t%d' % i, '-blockdev', d.replace('@', 'node-name=n%d,' % i, 1),
               '-device', '%s,drive=n%d,iothread=t%d' % (bus, i, i)]
+    if cpus > 1:
+        a += ['-smp', str(cpus)]
     for i, n in enumerate(nets):
-        a += ['-netdev', 'tap,id=h%d,ifname=%s,script=no,downscript=no,vhost=off' % (i, n), '-device', '%s,netdev=h%d' % (nic, i)]
+        mq = (',queues=%d' % cpus, ',mq=on,vectors=%d' % (2 * cpus + 2)) if cpus > 1 else ('', '')
+        a += ['-netdev', 'tap,id=h%d,ifname=%s,script=no,downscript=no,vhost=off%s' % (i, n, mq[0]), '-device',
+              '%s,netdev=h%d,mac=02:00:00:00:be:%02x%s' % (nic, i, int(n[4:]), mq[1])]
     return a
 
 
@@ -240,10 +254,10 @@ class Namespace:
     def ip(self, *a):
         return run(['ip', '-n', self.name] + list(a))
 
-    def tap(self):
+    def tap(self, queues=1):
         name = 'qtap%d' % self.taps
         self.taps += 1
-        self.ip('tuntap', 'add', 'dev', name, 'mode', 'tap', 'vnet_hdr')
+        self.ip('tuntap', 'add', 'dev', name, 'mode', 'tap', 'vnet_hdr', *(['multi_queue'] if queues > 1 else []))
         self.ip('link', 'set', name, 'master', 'br0', 'up')
         return name
 
@@ -252,14 +266,59 @@ class Namespace:
 
 
 def bench_net(rounds, seconds):
+    """One core or two for a sender, a receiver and the machines between them: what is compared is the sides, not the figures.
+    A stream is of large TCP frames, which the host would cut; nobody acknowledges them."""
     ns = Namespace()
-    tap = ns.tap()
-    sides = lambda guest, cmd: {
-        'vhost': lambda: value(Guest(vhost(guest, cmd, nets=['type=bridge,name=br0']), netns=ns.name).wait(), 'pps'),
-        'qemu': lambda: value(Guest(qemu('q35', guest, cmd, nets=[tap]), netns=ns.name).wait(), 'pps'),
-    }
-    got = interleave(rounds, sides('netbench', 'len=64 ms=%d' % int(seconds * 1000)))
-    row('64-byte transmit, tap, userspace', 'packets/s', got['vhost'], got['qemu'], 1.2, 'more')
+    tap, tap2, mq = ns.tap(), ns.tap(), ns.tap(4)
+    ms = int(seconds * 1000)
+
+    def machine(side, guest, cmd, which=0, queues=1):
+        if side == 'vhost':
+            net = 'type=bridge,name=br0' + (',queues=%d' % queues if queues > 1 else '')
+            argv = vhost(guest, cmd, nets=[net], cpus=queues)
+        else:
+            argv = qemu('q35', guest, cmd, nets=[mq if queues > 1 else tap2 if which else tap], cpus=queues)
+        return Guest(argv, netns=ns.name)
+
+    def both(fn, *a):
+        return interleave(rounds, {side: lambda side=side: fn(side, *a) for side in ('vhost', 'qemu')})
+
+    def send(side, what, queues, key):
+        return value(machine(side, 'netbench', '%s ms=%d queues=%d' % (what, ms, queues), queues=queues).wait(), key)
+
+    def receive(side, gso, queues, key):
+        g = machine(side, 'netsink', 'gso=%d ms=%d queues=%d' % (gso, ms, queues), queues=queues)
+        mac = g.first('netsink: ([0-9a-f]{12})').group(1)
+        flood = subprocess.Popen(['ip', 'netns', 'exec', ns.name, FLOOD, 'br0', mac, '65000' if gso else '64', str(queues)])
+        try:
+            return value(g.wait(), key)
+        finally:
+            flood.kill()
+            flood.wait()
+
+    def through(side, gso, key):
+        sink = machine(side, 'netsink', 'gso=%d ms=%d' % (gso, ms))
+        mac = sink.first('netsink: ([0-9a-f]{12})').group(1)
+        source = machine(side, 'netbench', 'gso=%d to=%s ms=%d' % (gso, mac, ms + 20000), 1)
+        try:
+            return value(sink.wait(), key)
+        finally:
+            source.kill()
+
+    for queues in (1, 4):
+        got = both(send, 'len=64', queues, 'pps')
+        row('64-byte frames from a guest, %d queue%s' % (queues, 's' * (queues > 1)), 'packets/s', got['vhost'], got['qemu'], 1.2, 'more')
+        got = both(receive, 0, queues, 'pps')
+        row('64-byte frames to a guest, %d queue%s' % (queues, 's' * (queues > 1)), 'packets/s', got['vhost'], got['qemu'], 1.2, 'more')
+    got = both(through, 0, 'pps')
+    row('64-byte frames from guest to guest', 'packets/s', got['vhost'], got['qemu'], 1.2, 'more')
+    for queues in (1, 4):
+        got = both(send, 'gso=1', queues, 'mbps')
+        row('stream from a guest, %d queue%s' % (queues, 's' * (queues > 1)), 'Mbit/s', got['vhost'], got['qemu'], 1, 'more')
+        got = both(receive, 1, queues, 'mbps')
+        row('stream to a guest, %d queue%s' % (queues, 's' * (queues > 1)), 'Mbit/s', got['vhost'], got['qemu'], 1, 'more')
+    got = both(through, 1, 'mbps')
+    row('stream from guest to guest', 'Mbit/s', got['vhost'], got['qemu'], 1, 'more')
 
     def ping(argv):
         g = Guest(argv, netns=ns.name)

@@ -28,7 +28,7 @@ status 2 "a wrong option is refused" vhost net plan --nmae br0
 like "with what is near" "$err" "*name*"
 status 0 "nothing to collect" vhost net gc --json
 is "nothing was" "$(json 'j["removed"], j["objects"]')" "(0, [])"
-status 0 "no ports" vhost net list --json
+status 0 "no ports" vhost net ports --json
 is "none" "$(json 'j["ports"]')" "[]"
 
 [ -r /dev/kvm ] && [ -w /dev/kvm ] || { n=$((n + 1)); echo "ok $n - ports of guests # SKIP /dev/kvm is missing or may not be opened"; finish; }
@@ -38,7 +38,7 @@ start() { # NAME NETS...
 }
 start a --net type=bridge,name=br0,create=on,address=192.0.2.1/24,ifname=one --net type=bridge,name=br0,create=on,isolated=on,ifname=two
 is "a VM with two NICs on a bridge that it makes" "$rc" 0
-status 0 "net list" vhost net list --json
+status 0 "net ports" vhost net ports --json
 is "both are there" "$(json '[(p["vm"], p["index"], p["master"], p["link"]) for p in j["ports"]]')" "[('a', 0, 'br0', True), ('a', 1, 'br0', True)]"
 is "with MACs of their own" "$(json 'len(set(p["mac"] for p in j["ports"]))')" 2
 macs=$(json '[p["mac"] for p in j["ports"]]')
@@ -49,6 +49,20 @@ helper=$(pgrep -P "$(cut -d' ' -f1 "$VHOST_ROOT/state/a/pid")" | head -1)
 is "the helper may administer networks, and nothing else" "$(grep -h 'Cap\(Eff\|Bnd\)' /proc/"$helper"/status | cut -f2 | sort -u)" 0000000000001000
 is "under seccomp" "$(grep -h Seccomp: /proc/"$helper"/status | cut -f2)" 2
 is "with no guest memory" "$(grep -c memfd /proc/"$helper"/maps)" 0
+like "vm info tells no network" "$(vhost vm info a)" "*NIC:     one on br0, MAC*"
+status 0 "vm link down" vhost vm link a two off --json
+is "by the interface's name" "$(json 'j["nic"], j["ifname"], j["link"]')" "(1, 'two', False)"
+like "the interface is down" "$(ip -o link show two)" "*state DOWN*"
+like "the other is not" "$(ip -o link show one)" "*UP*"
+status 0 "it is shown" vhost vm link a 1
+is "as down" "$out" "NIC 1 (two) of VM a: link down"
+run vhost net ports --json
+is "in the list of ports too" "$(json '[p["link"] for p in j["ports"]]')" "[True, False]"
+status 0 "vm link up, by number" vhost vm link a 1 on
+like "the interface is up" "$(ip -o link show two)" "*,UP*"
+status 3 "a NIC that is not there" vhost vm link a 7 off
+like "it says which there are" "$err" "*no NIC 7*0 to 1*"
+status 2 "on or off" vhost vm link a 1 maybe
 start b --net type=bridge,name=br0
 is "a second VM joins" "$rc" 0
 status 0 "the first one, which made the bridge, ends" vhost vm kill a
@@ -59,7 +73,7 @@ status 0 "the last user ends" vhost vm kill b
 is "and nothing is left" "$(links)" "$before"
 
 start a --net type=bridge,name=br0,create=on --net type=bridge,name=br0,create=on,isolated=on
-run vhost net list --json
+run vhost net ports --json
 is "MACs are the same at the next start" "$(json '[p["mac"] for p in j["ports"]]')" "$macs"
 pid=$(cut -d' ' -f1 "$VHOST_ROOT/state/a/pid")
 kill -9 "$pid"

@@ -36,6 +36,21 @@ finds needs_service skew-services-missing
 status 1 "a hang is a result" "$check" --only load-loads "$variants/hang.so"
 like "after its time" "$out" "*hung for 5.0 s*"
 
+# Network backends, in a namespace of their own.
+if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && [ -w /dev/net/tun ]; then
+	status 0 "null-net keeps the contract" "$check" --only NET "$BUILDDIR/sdk/examples/null-net.so"
+	is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
+	if [ -e "$BUILDDIR/plugins/net/bridge/bridge.so" ]; then
+		status 0 "so does bridge" "$check" --only NET --set name=brcheck --set create=on "$BUILDDIR/plugins/net/bridge/bridge.so"
+		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
+	fi
+	status 1 "start() that fails is found" "$check" --only net-start --set how=start-fails "$BUILDDIR/tests/unit/net/odd-net.so"
+	status 1 "kinds that are no words are found" "$check" --only net-kinds "$BUILDDIR/tests/unit/net/odd-net.so"
+	status 1 "a part that is too short is found" "$check" --only net-start --set how=sizes "$BUILDDIR/tests/unit/net/odd-net.so"
+else
+	skip "network backends" "needs root, network namespaces and /dev/net/tun"
+fi
+
 status 0 "the list of checks" "$check" --list
 missing=""
 while read -r doc; do

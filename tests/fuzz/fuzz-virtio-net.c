@@ -33,6 +33,10 @@ int net_port_set_pairs(struct net_port *p, unsigned active)
 		abort();
 	return 0;
 }
+void net_port_lost(struct net_port *p)
+{
+}
+
 int net_port_set_filter(struct net_port *p, const struct vh_net_filter *f, struct vh_err *e)
 {
 	uint8_t sum = 0;

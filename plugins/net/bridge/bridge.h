@@ -1,16 +1,52 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
+/* The parts of the plugin: bridge.c (options, tables), switch.c (the bridge that ports share), port.c (taps on it), network.c. */
 #ifndef BRIDGE_BRIDGE_H
 #define BRIDGE_BRIDGE_H
 
 #include "bridgedev.h"
+#include "step.h"
 #include "tap.h"
 
 /* The options, checked; no kernel object yet. */
 struct bridge_want {
 	struct bridgedev_want dev;
 	int create, isolated;
+	char uplink[16];   /* "": none */
+	char altname[128]; /* "": none */
+	int have_mac;
 };
+/* network NULL: of a port by itself. owner may be NULL when nothing is made. */
+int bridge_want(const struct vh_opts *opts, const char *network, const char *owner, struct bridge_want *w, struct vh_err *e);
+extern const char *const bridge_kinds[];
+
+/* ---- switch.c: the bridge, with its uplink. All with the journal locked: exclusively where something is made or removed. ---- */
+
+struct bridge_switch {
+	struct nl_link br;      /* ifindex 0: there is none yet */
+	struct nl_link up;      /* the uplink wanted; ifindex 0: none */
+	int make, join;         /* what is to be done */
+	char tmp[16];           /* the name under which it will be made */
+	int made, joined, added; /* what was done */
+};
+/* Looks, and changes nothing: 0, or why it cannot be. */
+int switch_find(struct nl *nl, const struct bridge_want *w, const char *state, struct bridge_switch *s, struct vh_err *e);
+void switch_plan(struct nl *nl, const struct bridge_want *w, const struct bridge_switch *s, const struct plan *p);
+int switch_up(struct nl *nl, const struct bridge_want *w, const char *state, struct bridge_switch *s, struct vh_err *e);
+/* What switch_up() did, backwards. */
+void switch_undo(struct nl *nl, const struct bridge_want *w, const char *state, struct bridge_switch *s);
+/* [exclusively] Removes a bridge that vhost made and nobody uses, after its uplink has what it had. held: as for
+ * bridgedev_remove_unused. 1 removed, 0 not, -errno. */
+int switch_down(struct nl *nl, const char *state, int bridge, const char *held);
+/* Its ports but the uplink. */
+struct switch_ports {
+	int bridge, uplink;
+	unsigned n;
+	char names[160]; /* the first ones, for people */
+};
+int switch_ports(struct nl *nl, const char *state, int bridge, struct switch_ports *p);
+
+/* ---- port.c ---- */
 
 struct bridge_port {
 	struct tap tap;
@@ -19,5 +55,18 @@ struct bridge_port {
 	int ours;       /* a vhost made the bridge: the last user removes it */
 	char *state, *owner;
 };
+int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
+int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e);
+int bridge_info(void *port, struct vh_net_info *i);
+int bridge_queue_fd(void *port, uint32_t pair, struct vh_err *e);
+int bridge_set_link(void *port, uint32_t up, struct vh_err *e);
+void bridge_close(void *port);
+
+/* ---- network.c ---- */
+
+int bridge_start(const struct vh_network *n, struct vh_err *e);
+int bridge_stop(const struct vh_network *n, struct vh_err *e);
+int bridge_plan_start(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
+int bridge_describe(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, struct vh_err *e);
 
 #endif

@@ -6,6 +6,7 @@
  */
 #include "bridgedev.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
@@ -15,6 +16,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "brvlan.h"
 #include "plugin.h"
 #include "tag.h"
 
@@ -56,6 +58,8 @@ void bridgedev_mac(const char *name, uint8_t mac[6])
 
 static int explain(struct nl *nl, int r, const struct bridgedev_want *w, const char *what, struct vh_err *e)
 {
+	if (r == -EOPNOTSUPP && w->proto) /* a kernel whose bridges filter no VLANs: what to do then is for the caller to say */
+		return r;
 	if (r == -EPERM || r == -EACCES)
 		net_host->remedy(e, "run as root, or give the program CAP_NET_ADMIN");
 	else if (r == -EOPNOTSUPP)
@@ -84,13 +88,24 @@ void bridgedev_drop_address(struct nl *nl, const struct bridgedev_want *w, int i
 	nl_commit(nl);
 }
 
+/* Without the kernel's word for it (before Linux 5.5) the long name is left out. */
+void bridgedev_want_mac(const struct bridgedev_want *w, uint8_t mac[6])
+{
+	static const uint8_t none[6];
+
+	if (memcmp(w->mac, none, sizeof(none)))
+		memcpy(mac, w->mac, 6);
+	else
+		bridgedev_mac(w->name, mac);
+}
+
 int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tmp, struct nl_link *out, struct vh_err *e)
 {
+	size_t info, data, spec, inet6;
 	uint8_t mac[6];
-	size_t info, data;
 	int r;
 
-	bridgedev_mac(w->name, mac);
+	bridgedev_want_mac(w, mac);
 	nl_link_begin(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, AF_UNSPEC, 0, tmp, -1);
 	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
 	if (w->mtu)
@@ -100,10 +115,26 @@ int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tm
 	data = nl_nest(nl, IFLA_INFO_DATA);
 	nl_put_u32(nl, IFLA_BR_FORWARD_DELAY, 0);
 	nl_put_u32(nl, IFLA_BR_STP_STATE, 0);
+	if (w->proto) {
+		nl_put_u16(nl, IFLA_BR_VLAN_PROTOCOL, htons(w->proto));
+		nl_put_u16(nl, IFLA_BR_VLAN_DEFAULT_PVID, w->pvid);
+		nl_put_u8(nl, IFLA_BR_VLAN_FILTERING, 1);
+	}
 	nl_nest_end(nl, data);
 	nl_nest_end(nl, info);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, 0, tmp, -1);
 	nl_put_str(nl, IFLA_IFALIAS, w->owner);
+	if (w->no_addrgen) {
+		spec = nl_nest(nl, IFLA_AF_SPEC);
+		inet6 = nl_nest(nl, AF_INET6);
+		nl_put_u8(nl, IFLA_INET6_ADDR_GEN_MODE, 1); /* IN6_ADDR_GEN_MODE_NONE */
+		nl_nest_end(nl, inet6);
+		nl_nest_end(nl, spec);
+	}
+	if (w->mark)
+		nl_altname(nl, 0, tmp, w->mark);
+	if (w->altname)
+		nl_altname(nl, 0, tmp, w->altname);
 	r = nl_commit(nl);
 	if (r < 0) {
 		r = explain(nl, r, w, "make", e);
@@ -123,6 +154,8 @@ int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tm
 	}
 	if (w->address.family)
 		put_address(nl, RTM_NEWADDR, w, out->ifindex);
+	if (w->pvid && out->filtering)
+		brvlan_put_one(nl, RTM_DELLINK, out->ifindex, BRVLAN_SELF, w->pvid);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, out->ifindex, NULL, 1);
 	r = nl_commit(nl);
 	if (r < 0) {

@@ -12,12 +12,19 @@ struct bridgedev_want {
 	const char *owner;
 	uint16_t mtu; /* 0: the kernel's */
 	struct ip_prefix address; /* the host's; family 0: none */
+	uint8_t mac[6];          /* all zeros: bridgedev_mac() */
+	int no_addrgen;          /* it makes no IPv6 address of its own */
+	const char *mark, *altname; /* further names; NULL: none */
+	/* It looks at VLANs of this protocol (ETH_P_8021Q ...; 0: it does not), ports get this one when they join (0: none), and
+	 * the host itself is in none. A kernel that cannot: -EOPNOTSUPP, not explained. */
+	uint16_t proto, pvid;
 };
 
 /* The name under which it is made, which the journal has before; nobody else's is like it. */
 void bridgedev_tmp_name(char tmp[16]);
 /* Its address, which depends on its name and the host. */
 void bridgedev_mac(const char *name, uint8_t mac[6]);
+void bridgedev_want_mac(const struct bridgedev_want *w, uint8_t mac[6]); /* the one that it gets */
 int bridgedev_make(struct nl *nl, const struct bridgedev_want *w, const char *tmp, struct nl_link *out, struct vh_err *e);
 /* An address for one that another VM has made: *added when it was not there. */
 int bridgedev_add_address(struct nl *nl, const struct bridgedev_want *w, int ifindex, int *added, struct vh_err *e);

@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 #include "nl.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
@@ -10,6 +11,7 @@
 #include <netlink/netlink.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -33,10 +35,38 @@ static uint32_t attr_u32(struct nlattr *a)
 	return a && nla_len(a) >= (int)sizeof(uint32_t) ? nla_get_u32(a) : 0;
 }
 
+static uint16_t attr_u16(struct nlattr *a)
+{
+	return a && nla_len(a) >= (int)sizeof(uint16_t) ? nla_get_u16(a) : 0;
+}
+
 static void attr_str(struct nlattr *a, char *out, size_t cap)
 {
 	if (a)
 		nla_strlcpy(out, a, cap);
+}
+
+static int parse_vlan(struct nlattr *data, struct nl_link *l)
+{
+	struct nlattr *tb[IFLA_VLAN_MAX + 1];
+	int r = nla_parse_nested(tb, IFLA_VLAN_MAX, data, NULL);
+
+	if (r < 0)
+		return r;
+	l->vlan = attr_u16(tb[IFLA_VLAN_ID]);
+	l->proto = ntohs(attr_u16(tb[IFLA_VLAN_PROTOCOL]));
+	return 0;
+}
+
+static void parse_mark(struct nlattr *list, struct nl_link *l)
+{
+	struct nlattr *a;
+	int left;
+
+	nla_for_each_nested(a, list, left)
+		if (nla_type(a) == IFLA_ALT_IFNAME && nla_len(a) > 6 && nla_len(a) <= (int)sizeof(l->mark) &&
+		    !memcmp(nla_data(a), "vhost.", 6))
+			attr_str(a, l->mark, sizeof(l->mark));
 }
 
 static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
@@ -47,6 +77,8 @@ static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
 	if (r < 0)
 		return r;
 	attr_str(tb[IFLA_INFO_KIND], l->kind, sizeof(l->kind));
+	if (tb[IFLA_INFO_DATA] && !strcmp(l->kind, "vlan"))
+		return parse_vlan(tb[IFLA_INFO_DATA], l);
 	if (tb[IFLA_INFO_DATA] && (!strcmp(l->kind, "macvtap") || !strcmp(l->kind, "macvlan"))) {
 		l->macvlan_mode = attr_u32(nla_find(nla_data(tb[IFLA_INFO_DATA]), nla_len(tb[IFLA_INFO_DATA]), IFLA_MACVLAN_MODE));
 		return 0;
@@ -58,7 +90,19 @@ static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
 		return r;
 	l->stp = attr_u32(br[IFLA_BR_STP_STATE]) != 0;
 	l->forward_delay = attr_u32(br[IFLA_BR_FORWARD_DELAY]);
+	if (br[IFLA_BR_VLAN_FILTERING] && nla_len(br[IFLA_BR_VLAN_FILTERING]) >= 1)
+		l->filtering = nla_get_u8(br[IFLA_BR_VLAN_FILTERING]) != 0;
+	l->pvid = attr_u16(br[IFLA_BR_VLAN_DEFAULT_PVID]);
+	l->proto = ntohs(attr_u16(br[IFLA_BR_VLAN_PROTOCOL]));
 	return 0;
+}
+
+static int parse_addrgen(struct nlattr *spec)
+{
+	struct nlattr *inet6 = spec ? nla_find(nla_data(spec), nla_len(spec), AF_INET6) : NULL, *mode;
+
+	mode = inet6 ? nla_find(nla_data(inet6), nla_len(inet6), IFLA_INET6_ADDR_GEN_MODE) : NULL;
+	return mode && nla_len(mode) >= 1 ? nla_get_u8(mode) : -1;
 }
 
 /* Not rtnl_link: that reads all of a link, and refuses it whole when one detail is newer than the library. */
@@ -75,12 +119,15 @@ static int parse_link(struct nlmsghdr *h, struct nl_link *l)
 	l->ifindex = i->ifi_index;
 	l->flags = i->ifi_flags;
 	l->type = i->ifi_type;
+	l->addrgen = parse_addrgen(tb[IFLA_AF_SPEC]);
 	attr_str(tb[IFLA_IFNAME], l->name, sizeof(l->name));
 	attr_str(tb[IFLA_IFALIAS], l->alias, sizeof(l->alias));
 	l->master = (int)attr_u32(tb[IFLA_MASTER]);
 	if (!tb[IFLA_LINK_NETNSID]) /* a number of another namespace means another interface here */
 		l->link = (int)attr_u32(tb[IFLA_LINK]);
 	l->mtu = attr_u32(tb[IFLA_MTU]);
+	if (tb[IFLA_PROP_LIST])
+		parse_mark(tb[IFLA_PROP_LIST], l);
 	if (tb[IFLA_ADDRESS] && nla_len(tb[IFLA_ADDRESS]) == sizeof(l->mac))
 		nla_memcpy(l->mac, tb[IFLA_ADDRESS], sizeof(l->mac));
 	return tb[IFLA_LINKINFO] ? parse_linkinfo(tb[IFLA_LINKINFO], l) : 0;
@@ -164,23 +211,47 @@ static int on_message(struct nl_msg *msg, void *arg)
 	struct nl *nl = arg;
 	struct nl_link l;
 
+	if (nl->raw) {
+		nl->raw(nl->ctx, h);
+		return NL_OK;
+	}
 	if (h->nlmsg_type != RTM_NEWLINK)
 		return NL_OK;
-	if (parse_link(h, &l) < 0)
+	if (parse_link(h, &l) < 0) {
 		set_result(nl, h, -EPROTO);
-	else if (nl->link)
+	} else if (nl->link) {
+		l.at = h->nlmsg_seq - nl->first;
 		nl->link(nl->ctx, &l);
+	}
 	/* One of a list ends with NLMSG_DONE, the answer to a change with its ack. */
 	if (!(h->nlmsg_flags & NLM_F_MULTI) && !(nlmsg_hdr(nl->msg[nl->n - 1])->nlmsg_flags & NLM_F_ACK))
 		answered(nl, h);
 	return NL_OK;
 }
 
+static int more_room(struct nl *nl)
+{
+	unsigned cap = nl->cap ? 2 * nl->cap : 8;
+	struct nl_msg **msg = realloc(nl->msg, cap * sizeof(*msg));
+	int *result;
+
+	if (!msg)
+		return -ENOMEM;
+	nl->msg = msg;
+	result = realloc(nl->result, cap * sizeof(*result));
+	if (!result)
+		return -ENOMEM;
+	memset(result + nl->cap, 0, (cap - nl->cap) * sizeof(*result));
+	nl->result = result;
+	nl->cap = cap;
+	return 0;
+}
+
 int nl_open(struct nl *nl)
 {
 	struct timeval limit = { .tv_sec = 10 };
 	struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
-	int one = 1, r;
+	int one = 1, room = 4 << 20, r;
 
 	memset(nl, 0, sizeof(*nl));
 	nl->fd = -1;
@@ -194,8 +265,10 @@ int nl_open(struct nl *nl)
 	nl_cb_set(cb, NL_CB_DUMP_INTR, NL_CB_CUSTOM, on_interrupted, nl);
 	nl->sock = nl_socket_alloc_cb(cb);
 	nl_cb_put(cb);
-	if (!nl->sock)
+	if (!nl->sock || more_room(nl) < 0) {
+		nl_release(nl);
 		return -ENOMEM;
+	}
 	errno = 0;
 	r = code(nl_connect(nl->sock, NETLINK_ROUTE));
 	if (r < 0) {
@@ -206,6 +279,11 @@ int nl_open(struct nl *nl)
 	/* Without these answers are only longer, or have no text. */
 	setsockopt(nl->fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof(one));
 	setsockopt(nl->fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof(one));
+	/* libnl's 32 KiB are too few for a batch that moves hundreds of addresses, or for its answers. */
+	if (setsockopt(nl->fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(nl->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	if (setsockopt(nl->fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(nl->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	setsockopt(nl->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	return 0;
 }
@@ -223,6 +301,11 @@ void nl_release(struct nl *nl)
 	batch_clear(nl);
 	if (nl->sock)
 		nl_socket_free(nl->sock);
+	free(nl->msg);
+	free(nl->result);
+	nl->msg = NULL;
+	nl->result = NULL;
+	nl->cap = 0;
 	nl->sock = NULL;
 	nl->fd = -1;
 }
@@ -242,6 +325,8 @@ static int batch_add(struct nl *nl, struct nl_msg *msg)
 		fail(nl, -ENOMEM);
 	else if (nl->n == NL_BATCH_MAX)
 		fail(nl, -EMSGSIZE);
+	else if (nl->n == nl->cap && more_room(nl) < 0)
+		fail(nl, -ENOMEM);
 	if (nl->bad) {
 		nlmsg_free(msg);
 		return 0;
@@ -269,6 +354,13 @@ void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int
 		fail(nl, -EMSGSIZE);
 	if (name)
 		nl_put_str(nl, IFLA_IFNAME, name);
+}
+
+void nl_begin(struct nl *nl, uint16_t type, uint16_t flags, const void *head, size_t len)
+{
+	if (batch_add(nl, nlmsg_alloc_simple(type, flags)) &&
+	    nlmsg_append(nl->msg[nl->n - 1], (void *)(uintptr_t)head, len, NLMSG_ALIGNTO) < 0)
+		fail(nl, -EMSGSIZE);
 }
 
 void nl_link_flags(struct nl *nl, unsigned flags, unsigned change)
@@ -330,6 +422,11 @@ void nl_put_u8(struct nl *nl, uint16_t type, uint8_t v)
 	nl_put(nl, type, &v, sizeof(v));
 }
 
+void nl_put_u16(struct nl *nl, uint16_t type, uint16_t v)
+{
+	nl_put(nl, type, &v, sizeof(v));
+}
+
 void nl_put_u32(struct nl *nl, uint16_t type, uint32_t v)
 {
 	nl_put(nl, type, &v, sizeof(v));
@@ -362,16 +459,19 @@ void nl_nest_end(struct nl *nl, size_t mark)
 /* All requests by one system call. */
 static int send_batch(struct nl *nl)
 {
-	struct iovec iov[NL_BATCH_MAX];
+	struct iovec *iov = calloc(nl->n, sizeof(*iov));
 	int r;
 
+	if (!iov)
+		return -ENOMEM;
 	for (unsigned i = 0; i < nl->n; i++) {
 		iov[i].iov_base = nlmsg_hdr(nl->msg[i]);
 		iov[i].iov_len = NLMSG_ALIGN(nlmsg_hdr(nl->msg[i])->nlmsg_len);
 	}
 	errno = 0;
-	r = nl_send_iovec(nl->sock, nl->msg[0], iov, nl->n);
-	return code(r);
+	r = code(nl_send_iovec(nl->sock, nl->msg[0], iov, nl->n));
+	free(iov);
+	return r;
 }
 
 static int receive(struct nl *nl)
@@ -391,7 +491,7 @@ int nl_commit(struct nl *nl)
 
 	if (!nl->n && !r)
 		return 0;
-	memset(nl->result, 0, sizeof(nl->result));
+	memset(nl->result, 0, nl->cap * sizeof(*nl->result));
 	nl->text[0] = '\0';
 	nl->done = 0;
 	if (!r)
@@ -400,7 +500,7 @@ int nl_commit(struct nl *nl)
 		struct nlmsghdr *last = nlmsg_hdr(nl->msg[nl->n - 1]);
 
 		/* Failures are always answered; of what goes well one answer at the end is enough. */
-		if (last->nlmsg_type != RTM_GETLINK)
+		if (last->nlmsg_type != RTM_GETLINK && last->nlmsg_type != RTM_GETADDR && last->nlmsg_type != RTM_GETROUTE)
 			last->nlmsg_flags |= NLM_F_ACK;
 		r = send_batch(nl);
 	}
@@ -414,6 +514,35 @@ int nl_commit(struct nl *nl)
 	return r;
 }
 
+void nl_link_ask(struct nl *nl, int ifindex, const char *name, const char *alt)
+{
+	nl_link_begin(nl, RTM_GETLINK, 0, AF_UNSPEC, ifindex, name, -1);
+	if (alt)
+		nl_put_str(nl, IFLA_ALT_IFNAME, alt);
+	nl_put_u32(nl, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+}
+
+void nl_ask_kind(struct nl *nl, const char *kind)
+{
+	size_t info;
+
+	nl_link_begin(nl, RTM_GETLINK, NLM_F_DUMP, AF_UNSPEC, 0, NULL, -1);
+	nl_put_u32(nl, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	info = nl_nest(nl, IFLA_LINKINFO);
+	nl_put_str(nl, IFLA_INFO_KIND, kind);
+	nl_nest_end(nl, info);
+}
+
+void nl_altname(struct nl *nl, int ifindex, const char *name, const char *alt)
+{
+	size_t list;
+
+	nl_link_begin(nl, RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND, AF_UNSPEC, ifindex, name, -1);
+	list = nl_nest(nl, IFLA_PROP_LIST | NLA_F_NESTED);
+	nl_put_str(nl, IFLA_ALT_IFNAME, alt);
+	nl_nest_end(nl, list);
+}
+
 int nl_commit_but_first(struct nl *nl)
 {
 	unsigned n = nl->n;
@@ -421,7 +550,7 @@ int nl_commit_but_first(struct nl *nl)
 
 	if (r < 0 && nl->result[0] == r) {
 		r = 0;
-		for (unsigned i = 1; i < n && i < NL_BATCH_MAX && !r; i++)
+		for (unsigned i = 1; i < n && i < nl->cap && !r; i++)
 			r = nl->result[i];
 	}
 	return r;
@@ -437,8 +566,7 @@ int nl_link_get(struct nl *nl, int ifindex, const char *name, struct nl_link *ou
 	int r;
 
 	memset(out, 0, sizeof(*out));
-	nl_link_begin(nl, RTM_GETLINK, 0, AF_UNSPEC, ifindex, name, -1);
-	nl_put_u32(nl, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	nl_link_ask(nl, ifindex, name, NULL);
 	nl->link = keep_link;
 	nl->ctx = out;
 	r = nl_commit(nl);
@@ -458,6 +586,19 @@ int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct n
 	nl->ctx = ctx;
 	r = nl_commit(nl);
 	nl->link = NULL;
+	return r;
+}
+
+int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, struct nlmsghdr *h), void *ctx)
+{
+	struct rtmsg m = { .rtm_family = (unsigned char)family }; /* an ifaddrmsg is shorter, and begins with its family as well */
+	int r;
+
+	nl_begin(nl, type, NLM_F_DUMP, &m, type == RTM_GETADDR ? sizeof(struct ifaddrmsg) : sizeof(m));
+	nl->raw = fn;
+	nl->ctx = ctx;
+	r = nl_commit(nl);
+	nl->raw = NULL;
 	return r;
 }
 

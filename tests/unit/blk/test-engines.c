@@ -3,6 +3,10 @@
 /* Every engine on every kind of file, with random requests against an in-memory oracle. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include "blk-test.h"
 
 #define BYTES (4u << 20)
@@ -161,6 +165,61 @@ static void test_read_only(void)
 	blk_vol_put(v);
 }
 
+/* From here on this thread, and those that it makes, get no context of libaio: as when /proc/sys/fs/aio-max-nr is reached. */
+static void no_more_contexts(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {G_N_ELEMENTS(code), code};
+
+	g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
+	g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), ==, 0);
+}
+
+static void test_contexts(void)
+{
+	struct blk_config c = {.engine = BLK_ENGINE_AIO, .label = "contexts"};
+	g_autofree uint8_t *buf = NULL;
+	struct blk_vol *v;
+	struct tq a, b;
+
+	if (!g_test_subprocess()) {
+		g_test_trap_subprocess(NULL, 0, 0);
+		g_test_trap_assert_passed();
+		/* Only the second queue had to do without. */
+		g_test_trap_assert_stderr("*libaio cannot be used*");
+		g_test_trap_assert_stderr_unmatched("*libaio cannot be used*libaio cannot be used*");
+		return;
+	}
+	v = test_file_volume(test_disk(), O_DIRECT, BYTES, 512, &c);
+	if (!v) {
+		g_printerr("libaio cannot be used: no O_DIRECT here\n");
+		return;
+	}
+	buf = g_malloc0(8192);
+	tq_open(&a, v, 8);
+	g_assert_cmpint(tq_io(&a, VH_WRITE, 0, buf, 4096, 0), ==, 0);
+	tq_close(&a);
+	no_more_contexts();
+	tq_open(&a, v, 8);
+	tq_open(&b, v, 8);
+	for (int i = 0; i < 4; i++) {
+		memset(buf, i + 1, 4096);
+		g_assert_cmpint(tq_io(&a, VH_WRITE, 0, buf, 4096, 0), ==, 0); /* with the context that the first one left */
+		g_assert_cmpint(tq_io(&b, VH_READ, 0, buf + 4096, 4096, 0), ==, 0);
+		g_assert_cmpmem(buf, 4096, buf + 4096, 4096);
+		g_assert_cmpint(tq_io(&b, VH_WRITE, 0, buf, 4096, 8192), ==, 0);
+		g_assert_cmpint(tq_io(&b, VH_FLUSH, 0, NULL, 0, 0), ==, 0);
+	}
+	tq_close(&a);
+	tq_close(&b);
+	blk_vol_put(v);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -175,5 +234,6 @@ int main(int argc, char **argv)
 		g_test_add_data_func(c, t, test_pieces);
 	}
 	g_test_add_func("/blk/engine/read-only", test_read_only);
+	g_test_add_func("/blk/engine/contexts", test_contexts);
 	return g_test_run();
 }

@@ -43,7 +43,23 @@ struct virtio_dev *mach_balloon(struct mach *m) { return fake.no_balloon ? NULL 
 unsigned mach_disks(struct mach *m) { return 1; }
 struct disk *mach_disk(struct mach *m, unsigned i) { return &the_disk; }
 unsigned mach_nics(struct mach *m) { return 0; }
+int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, struct vh_err *e)
+{
+	return err_set(e, -ENOENT, "there is no NIC %s", nic);
+}
 struct net_port *mach_port(struct mach *m, unsigned i) { return NULL; }
+
+int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e)
+{
+	on_main();
+	*index = 0;
+	*now = &fake.nic;
+	if (strcmp(nic, "vnet0"))
+		return err_set(e, -ENOENT, "there is no NIC %s", nic);
+	fake.nic = (struct vh_net_info){ .ifname = "vnet0", .link = up != 0 };
+	return 0;
+}
+
 int mach_disk_find(struct mach *m, const char *name, struct disk **out, struct vh_err *e)
 {
 	on_main();
@@ -124,3 +140,7 @@ size_t serial_input(struct serial *s, const void *data, size_t len)
 	fake.input_room -= (int)n;
 	return n;
 }
+
+struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i) { return NULL; }
+void virtio_net_get_stats(struct virtio_dev *d, struct virtio_net_stats *out) { *out = (struct virtio_net_stats){ 0 }; }
+void virtio_net_set_rates(struct virtio_dev *d, const struct rate_limit *in, const struct rate_limit *out) { on_main(); }

@@ -17,6 +17,7 @@ struct fake {
 	struct mem mem;
 	uint64_t balloon, disk_bytes;
 	char snapshot[64];
+	struct vh_net_info nic;
 };
 extern struct fake fake;
 void fake_set(enum mach_state s, const char *word, const char *reason); /* [main loop] */

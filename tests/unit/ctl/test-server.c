@@ -277,6 +277,44 @@ static void disks(void)
 	end();
 }
 
+static JsonObject *on_nic(const char *nic, int up)
+{
+	JsonObject *o = json_object_new();
+
+	if (nic)
+		json_object_set_string_member(o, "nic", nic);
+	if (up >= 0)
+		json_object_set_boolean_member(o, "up", up);
+	return o;
+}
+
+static void links(void)
+{
+	struct ctl_client *c;
+	JsonObject *o;
+
+	begin();
+	c = client();
+	for (int up = 0; up < 2; up++) {
+		o = ask(c, "SetLink", on_nic("vnet0", up));
+		g_assert_cmpint(json_object_get_int_member(o, "nic"), ==, 0);
+		g_assert_cmpstr(json_object_get_string_member(o, "ifname"), ==, "vnet0");
+		g_assert_cmpint(json_object_get_boolean_member(o, "link"), ==, up);
+		g_assert_cmpint(fake.nic.link, ==, up);
+		json_object_unref(o);
+	}
+	refused(c, "SetLink", on_nic("vnet1", 1), -ENOENT);
+	refused(c, "SetLink", on_nic(NULL, 1), 0);
+	refused(c, "SetLink", on_nic("vnet0", -1), 0);
+	o = on_nic("vnet0", 0);
+	json_object_set_string_member(o, "up", "down");
+	refused(c, "SetLink", o, 0);
+	g_assert_cmpint(fake.nic.link, ==, 1);
+	g_assert_cmpint(fake.wrong_thread, ==, 0);
+	ctl_client_free(c);
+	end();
+}
+
 static void garbage(void)
 {
 	static const char *const bad[] = { "", "x", "{", "}", "[]", "null", "1", "\"a\"", "{}", "{\"method\":1}", "{\"method\":null}",
@@ -709,6 +747,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/describes-itself", service);
 	g_test_add_func("/server/machine-calls-run-on-the-main-loop", machine);
 	g_test_add_func("/server/disks", disks);
+	g_test_add_func("/server/links", links);
 	g_test_add_func("/server/garbage-is-refused", garbage);
 	g_test_add_func("/server/random-bytes", random_bytes);
 	g_test_add_func("/server/many-clients", many_clients);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 #include <glib.h>
+#include <sys/eventfd.h>
 #include <string.h>
 #include <unistd.h>
 #include "dev/pci.h"
@@ -85,6 +86,8 @@ int vm_msi_new(struct vm *v, struct vm_msi **out, struct vh_err *e)
 void vm_msi_free(struct vm_msi *m)
 {
 	m->vm->msis--;
+	if (m->fd)
+		close(m->fd);
 	g_free(m);
 }
 int vm_msi_set(struct vm_msi *m, uint64_t addr, uint32_t data)
@@ -93,6 +96,12 @@ int vm_msi_set(struct vm_msi *m, uint64_t addr, uint32_t data)
 	m->data = data;
 	m->sets++;
 	return 0;
+}
+int vm_msi_fd(struct vm_msi *m)
+{
+	if (!m->fd)
+		m->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return m->fd;
 }
 void vm_msi_signal(struct vm_msi *m)
 {

@@ -28,6 +28,7 @@ struct vm_msi {
 	uint32_t data;
 	unsigned sets;
 	unsigned signals; /* atomic */
+	int fd;           /* 0: nobody asked for it */
 };
 
 struct vm *fake_vm(uint64_t bytes, unsigned phys_bits);

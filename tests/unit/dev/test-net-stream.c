@@ -10,7 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "driver.h"
+#include "net/guard.h"
 #include "net/port.h"
+#include "net/rate.h"
 
 #define DEVFN (1 << 3)
 #define SMALL 1600u
@@ -61,9 +63,11 @@ struct rig {
 
 static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
 
-static void rig_new(struct rig *r)
+/* limits: guard, in and out of it. */
+static void rig_with(struct rig *r, const struct virtio_net_config *limits)
 {
-	struct virtio_net_config c = {.port = &r->port, .pairs = 1, .mtu = 1500, .loops = &r->loop, .n_loops = 1, .label = "test nic"};
+	struct virtio_net_config c = {.port = &r->port, .pairs = 1, .mtu = 1500, .loops = &r->loop, .n_loops = 1, .label = "test nic",
+				      .guard = limits->guard, .in = limits->in, .out = limits->out};
 	int s[2];
 
 	memset(r, 0, sizeof(*r));
@@ -79,6 +83,11 @@ static void rig_new(struct rig *r)
 	g_assert_cmpint(virtio_net_new(r->v, r->h, &c, &r->dev, NULL), ==, 0);
 	r->tx = fake_alloc(r->v, 256 * 4096, 4096);
 	r->rx = fake_alloc(r->v, 256 * 4096, 4096);
+}
+
+static void rig_new(struct rig *r)
+{
+	rig_with(r, &(struct virtio_net_config){0});
 }
 
 static void rig_free(struct rig *r)
@@ -409,6 +418,92 @@ static void test_tx(void)
 	rig_free(&r);
 }
 
+/* As a driver puts it: nothing in the header, and the NIC's own address, or another's. */
+static void put_as(struct rig *r, unsigned slot, uint32_t len, uint8_t seed, int parts, int own)
+{
+	uint8_t *p = fake_at(r->v, r->tx + 4096 * slot);
+
+	put(r, slot, len, seed, parts);
+	memset(p, 0, 12);
+	memcpy(p + 12 + 6, own ? mac : (const uint8_t *)"\2\0\0\0\0\2", 6);
+	memcpy(p + 12 + 12, "\x88\xb5", 2); /* for experiments: nothing that a guard of addresses reads on in */
+}
+
+static void sent_own(struct rig *r, uint32_t len, uint8_t seed)
+{
+	g_autofree uint8_t *p = g_malloc(4 + len);
+	uint32_t be;
+
+	read_all(r->peer, p, 4 + len);
+	memcpy(&be, p, 4);
+	g_assert_cmpuint(ntohl(be), ==, len);
+	g_assert_cmpmem(p + 4 + 6, 6, mac, 6);
+	for (uint32_t i = 14; i < len; i++)
+		g_assert_cmpuint(p[4 + i], ==, (uint8_t)(seed + i));
+}
+
+/* What is sent in another's name goes nowhere, in whatever pieces and batches, also when the socket is full at times. */
+static void test_tx_guard(void)
+{
+	static const struct guard own = {.mode = GUARD_MAC};
+	struct virtio_net_stats st;
+	struct rig r;
+	unsigned forged = 0;
+	int small = 4096;
+
+	rig_with(&r, &(struct virtio_net_config){.guard = &own});
+	setsockopt(r.port.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	drv_start(&r.d, r.v, DEVFN, 0, 2, 256);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < 50; i++) {
+			put_as(&r, i, 60 + 37 * i + round, (uint8_t)(i + round), (int)i % 3, (i * 7 + round) % 5 != 0);
+			forged += (i * 7 + round) % 5 == 0;
+		}
+		drv_kick(&r.d.q[1]);
+		for (unsigned i = 0; i < 50; i++)
+			if ((i * 7 + round) % 5)
+				sent_own(&r, 60 + 37 * i + round, (uint8_t)(i + round));
+		for (unsigned i = 0; i < 50; i++)
+			g_assert_cmpuint(drv_wait(&r.d.q[1]).len, ==, 0);
+	}
+	virtio_net_get_stats(r.dev, &st);
+	/* One that did not fit is judged again with the next batch. */
+	g_assert_cmpuint(st.guard_dropped, >=, forged);
+	g_assert_cmpuint(st.tx_packets, ==, 20 * 50 - forged);
+	rig_free(&r);
+}
+
+/* A limit of packets holds both directions back, and loses none. */
+static void test_limits(void)
+{
+	static const struct rate_limit few = {.packets = 400}; /* and 32 at once */
+	struct virtio_net_stats st;
+	uint8_t bytes[128];
+	struct rig r;
+
+	rig_with(&r, &(struct virtio_net_config){.in = &few, .out = &few});
+	drv_start(&r.d, r.v, DEVFN, 0, 2, 256);
+	for (unsigned i = 0; i < 100; i++)
+		put(&r, i, 60, (uint8_t)i, 0);
+	drv_kick(&r.d.q[1]);
+	for (unsigned i = 0; i < 100; i++)
+		sent(&r, 60, (uint8_t)i);
+	for (unsigned i = 0; i < 100; i++)
+		drv_wait(&r.d.q[1]);
+	give(&r, 100, SMALL);
+	for (unsigned i = 0; i < 100; i++)
+		write_all(r.peer, bytes, packet(bytes, 60, (uint8_t)i));
+	for (unsigned i = 0; i < 100; i++)
+		g_assert_cmpuint(got(&r, (uint8_t)i), ==, 60);
+	virtio_net_get_stats(r.dev, &st);
+	g_assert_cmpuint(st.rate_in_waits, >, 0);
+	g_assert_cmpuint(st.rate_out_waits, >, 0);
+	g_assert_cmpuint(st.rx_packets, ==, 100);
+	g_assert_cmpuint(st.rx_bytes, ==, 6000);
+	g_assert_cmpuint(st.tx_bytes, ==, 6000);
+	rig_free(&r);
+}
+
 /* A chain of as many descriptors as may be, alone and among others: more than one call takes. */
 static void test_tx_long_chain(void)
 {
@@ -524,6 +619,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/net-stream/hostile-lengths-end-the-link", test_hostile_lengths);
 	g_test_add_func("/net-stream/the-other-side-ends", test_other_side_ends);
 	g_test_add_func("/net-stream/sent-whole-and-in-order", test_tx);
+	g_test_add_func("/net-stream/the-guard", test_tx_guard);
+	g_test_add_func("/net-stream/limits", test_limits);
 	g_test_add_func("/net-stream/the-longest-chain", test_tx_long_chain);
 	g_test_add_func("/net-stream/a-full-socket", test_tx_full);
 	g_test_add_func("/net-stream/reset-in-the-middle-of-a-packet", test_tx_reset);

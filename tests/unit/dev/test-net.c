@@ -17,7 +17,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "driver.h"
+#include "net/guard.h"
 #include "net/port.h"
+#include "net/rate.h"
 
 #define DEVFN (1 << 3)
 #define SMALL 1600u
@@ -76,9 +78,14 @@ struct rig {
 
 static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
 
-static void rig_new(struct rig *r, unsigned pairs, int tap)
+static const struct virtio_net_config no_limits;
+static uint64_t rig_offload = VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6 | VH_NET_ECN;
+
+/* limits: guard, in and out of it. */
+static void rig_limited(struct rig *r, unsigned pairs, int tap, const struct virtio_net_config *limits)
 {
-	struct virtio_net_config c = {.port = &r->port, .pairs = pairs, .mtu = 1500, .loops = r->loop, .n_loops = 2, .label = "test nic"};
+	struct virtio_net_config c = {.guard = limits->guard, .in = limits->in, .out = limits->out,
+		.port = &r->port, .pairs = pairs, .mtu = 1500, .loops = r->loop, .n_loops = 2, .label = "test nic"};
 	int s[2];
 
 	memset(r, 0, sizeof(*r));
@@ -89,7 +96,8 @@ static void rig_new(struct rig *r, unsigned pairs, int tap)
 		g_assert_cmpint(loop_new("test", &r->loop[i], NULL), ==, 0);
 		g_assert_cmpint(loop_start(r->loop[i], NULL), ==, 0);
 	}
-	r->port.info.offload = VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6 | VH_NET_ECN;
+	r->port.info.path = VH_NET_PATH_TAP;
+	r->port.info.offload = rig_offload;
 	for (unsigned i = 0; i < pairs && tap < 0; i++) {
 		int room = 4 << 20;
 
@@ -104,6 +112,11 @@ static void rig_new(struct rig *r, unsigned pairs, int tap)
 	r->tx = fake_alloc(r->v, 256 * 4096, 4096);
 	r->rx = fake_alloc(r->v, 256 * 4096, 4096);
 	r->ctrl = fake_alloc(r->v, 4096, 4096);
+}
+
+static void rig_new(struct rig *r, unsigned pairs, int tap)
+{
+	rig_limited(r, pairs, tap, &no_limits);
 }
 
 static void rig_free(struct rig *r)
@@ -475,6 +488,307 @@ static void test_resets(void)
 	rig_free(&r);
 }
 
+static struct virtio_net_stats stats_of(struct rig *r)
+{
+	struct virtio_net_stats st;
+
+	virtio_net_get_stats(r->dev, &st);
+	return st;
+}
+
+static const struct guard strict = {.mode = GUARD_FULL, .n_addrs = 1, .addr = {{4, {192, 0, 2, 5}}}};
+
+/* An ARP answer with 12 bytes of header: by whom, for which address. */
+static size_t arp(uint8_t *p, const uint8_t src[6], const uint8_t sha[6], uint8_t last)
+{
+	memset(p, 0, 12 + 60);
+	memset(p + 12, 0xff, 6);
+	memcpy(p + 18, src, 6);
+	memcpy(p + 24, "\x08\6\0\1\x08\0\6\4\0\2", 10);
+	memcpy(p + 34, sha, 6);
+	memcpy(p + 40, "\300\0\2", 3);
+	p[43] = last;
+	return 12 + 60;
+}
+
+/* What is forged goes nowhere, and everything else does, however it lies in memory. */
+static void test_guard(void)
+{
+	static const uint8_t other[6] = {2, 0, 0, 0, 0, 2};
+	struct virtio_net_config limits = {.guard = &strict};
+	struct rig r;
+	uint8_t got[4096], want[80];
+
+	rig_limited(&r, 1, -1, &limits);
+	drv_start(&r.d, r.v, DEVFN, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_RX) |
+		  VIRTIO_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR), 3, 64);
+	for (unsigned i = 0; i < 64; i++) {
+		uint64_t at = r.tx + 4096 * (i % 64);
+		uint8_t *p = fake_at(r.v, at);
+		struct buf whole[1] = {{at, 72, 0}}, parts[5] = {{at, 5, 0}, {at + 5, 9, 0}, {at + 14, 20, 0}, {at + 34, 1, 0}, {at + 35, 37, 0}};
+		int forged = i % 4;
+
+		arp(p, forged == 1 ? other : mac, forged == 2 ? other : mac, forged == 3 ? 6 : 5);
+		p[71] = (uint8_t)i;
+		drv_put(&r.d.q[1], i % 3 ? whole : parts, i % 3 ? 1 : 5);
+		drv_kick(&r.d.q[1]);
+		drv_wait(&r.d.q[1]);
+		if (forged)
+			continue;
+		arp(want, mac, mac, 5);
+		want[71] = (uint8_t)i;
+		g_assert_cmpint(receive(r.peer[0], got, sizeof(got)), ==, 72);
+		g_assert_cmpmem(got, 72, want, 72);
+	}
+	g_assert_cmpint(read(r.peer[0], got, sizeof(got)), ==, -1);
+	g_assert_cmpuint(stats_of(&r).guard_dropped, ==, 48);
+	g_assert_cmpuint(stats_of(&r).tx_packets, ==, 16);
+	g_assert_cmpuint(stats_of(&r).tx_bytes, ==, 16 * 60);
+	g_assert_cmpuint(stats_of(&r).tx_dropped, ==, 0);
+	/* A packet of many pages: its head is the copy, its tail the guest's memory. */
+	uint8_t *p = fake_at(r.v, r.tx);
+	struct buf large[4] = {{r.tx, 200, 0}, {r.tx + 200, 4000, 0}, {r.tx + 4200, 4000, 0}, {r.tx + 8200, 1000, 0}};
+
+	for (unsigned i = 0; i < 9200; i++)
+		p[i] = (uint8_t)(i * 7);
+	memset(p, 0, 12);
+	memset(p + 12, 0xff, 6);
+	memcpy(p + 18, mac, 6);
+	memcpy(p + 24, "\x08\0\x45\0\x23\xd6\0\0\0\0\x40\6\0\0\300\0\2\5\300\0\2\6", 22);
+	drv_put(&r.d.q[1], large, 4);
+	drv_kick(&r.d.q[1]);
+	static uint8_t big[10000];
+	g_assert_cmpint(receive(r.peer[0], big, sizeof(big)), ==, 9200);
+	g_assert_cmpmem(big, 9200, p, 9200);
+	drv_wait(&r.d.q[1]);
+	/* Its address stays what it is. */
+	g_assert_cmpint(control(&r, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, other, 6), ==, 1);
+	g_assert_cmpint(control(&r, 2, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6), ==, 0);
+	rig_free(&r);
+}
+
+struct forger {
+	uint8_t *p;
+	int stop; /* atomic */
+};
+
+static gpointer forge(gpointer data)
+{
+	struct forger *f = data;
+
+	while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED))
+		for (uint8_t i = 5; i < 8; i++) {
+			__atomic_store_n(f->p + 43, i, __ATOMIC_RELAXED);
+			__atomic_store_n(f->p + 23, (uint8_t)(i - 4), __ATOMIC_RELAXED);
+		}
+	return NULL;
+}
+
+/* The guest changes a frame all the time while it is sent: what comes out is what was judged. */
+static void test_guard_race(void)
+{
+	struct virtio_net_config limits = {.guard = &strict};
+	struct rig r;
+	struct forger f = {0};
+	uint8_t got[4096];
+	GThread *t;
+	unsigned arrived = 0;
+
+	rig_limited(&r, 1, -1, &limits);
+	drv_start(&r.d, r.v, DEVFN, 0, 2, 64);
+	f.p = fake_at(r.v, r.tx);
+	arp(f.p, mac, mac, 5);
+	t = g_thread_new("forger", forge, &f);
+	for (unsigned i = 0; i < 20000; i++) {
+		struct buf whole[1] = {{r.tx, 72, 0}};
+
+		drv_put(&r.d.q[1], whole, 1);
+		drv_kick(&r.d.q[1]);
+		drv_wait(&r.d.q[1]);
+		for (; read(r.peer[0], got, sizeof(got)) == 72; arrived++) {
+			g_assert_cmpmem(got + 18, 6, mac, 6);
+			g_assert_cmpuint(got[43], ==, 5);
+		}
+	}
+	__atomic_store_n(&f.stop, 1, __ATOMIC_RELAXED);
+	g_thread_join(t);
+	g_assert_cmpuint(arrived + stats_of(&r).guard_dropped, ==, 20000);
+	g_test_message("%u of 20000 arrived", arrived);
+	rig_free(&r);
+}
+
+static unsigned count_frames(int fd)
+{
+	static uint8_t got[4096];
+	unsigned n = 0;
+
+	while (read(fd, got, sizeof(got)) > 0)
+		n++;
+	return n;
+}
+
+/* A limit so small that time plays no part: the burst goes, then one frame that pays later, and the rest waits. */
+static void test_rates(void)
+{
+	struct rate_limit l = {.bytes = 1, .burst = 400}, none = {0}, packets = {.packets = 1};
+	struct virtio_net_config limits = {.in = &l, .out = &l};
+	struct rig r;
+	uint8_t out[256], got[256];
+
+	rig_limited(&r, 1, -1, &limits);
+	drv_start(&r.d, r.v, DEVFN, VIRTIO_BIT(VIRTIO_RING_F_EVENT_IDX), 2, 256);
+	for (unsigned i = 0; i < 8; i++) {
+		struct buf b[1] = {{r.tx + 4096 * i, 112, 0}};
+
+		frame(fake_at(r.v, b[0].gpa), mac, 112, (uint8_t)i);
+		drv_put(&r.d.q[1], b, 1);
+	}
+	drv_kick(&r.d.q[1]);
+	for (unsigned i = 0; i < 4; i++) {
+		g_assert_cmpint(receive(r.peer[0], got, sizeof(got)), ==, 112);
+		g_assert_cmpuint(got[50], ==, (uint8_t)(i + 50));
+		drv_wait(&r.d.q[1]);
+	}
+	wait_for(stats_of(&r).rate_out_waits > 0);
+	/* What comes in is left in the tap: the same four. */
+	give(&r, 16, SMALL);
+	for (unsigned i = 0; i < 8; i++)
+		g_assert_cmpint(write(r.peer[0], out, frame(out, mac, 112, (uint8_t)i)), ==, 112);
+	for (unsigned i = 0; i < 4; i++)
+		g_assert_cmpuint(drv_wait(&r.d.q[0]).len, ==, 112);
+	wait_for(stats_of(&r).rate_in_waits > 0);
+	g_usleep(20000);
+	g_assert_cmpuint(count_frames(r.peer[0]), ==, 0);
+	struct done u;
+	g_assert_cmpint(drv_poll(&r.d.q[0], &u), ==, 0);
+	g_assert_cmpuint(stats_of(&r).rx_packets, ==, 4);
+	g_assert_cmpuint(stats_of(&r).tx_packets, ==, 4);
+	g_assert_cmpuint(stats_of(&r).rate_in_waits, ==, 1); /* and does not ask again and again */
+	g_assert_cmpuint(stats_of(&r).rate_out_waits, ==, 1);
+	/* Lifted while it waits: the rest goes at once, in order, without a doorbell. */
+	virtio_net_set_rates(r.dev, NULL, &none);
+	for (unsigned i = 4; i < 8; i++) {
+		g_assert_cmpint(receive(r.peer[0], got, sizeof(got)), ==, 112);
+		g_assert_cmpuint(got[50], ==, (uint8_t)(i + 50));
+		drv_wait(&r.d.q[1]);
+	}
+	g_assert_cmpint(drv_poll(&r.d.q[0], &u), ==, 0);
+	virtio_net_set_rates(r.dev, &none, NULL);
+	for (unsigned i = 4; i < 8; i++)
+		g_assert_cmpuint(drv_wait(&r.d.q[0]).len, ==, 112);
+	/* By packets, from now on: 32 at once. */
+	virtio_net_set_rates(r.dev, NULL, &packets);
+	g_usleep(5000);
+	for (unsigned i = 0; i < 40; i++) {
+		struct buf b[1] = {{r.tx + 4096 * i, 112, 0}};
+
+		frame(fake_at(r.v, b[0].gpa), mac, 112, (uint8_t)i);
+		drv_put(&r.d.q[1], b, 1);
+	}
+	drv_kick(&r.d.q[1]);
+	for (unsigned i = 0; i < 32; i++)
+		g_assert_cmpint(receive(r.peer[0], got, sizeof(got)), ==, 112);
+	/* A reset ends the waiting; so does the end of the device. */
+	drv_start(&r.d, r.v, DEVFN, 0, 2, 64);
+	rig_free(&r);
+}
+
+/* With a rate that time plays a part in, everything arrives in the end without anybody ringing. */
+static void test_rate_timer(void)
+{
+	struct rate_limit l = {.bytes = 100000, .burst = 1000};
+	struct virtio_net_config limits = {.out = &l};
+	struct rig r;
+	uint8_t got[256];
+
+	rig_limited(&r, 1, -1, &limits);
+	drv_start(&r.d, r.v, DEVFN, VIRTIO_BIT(VIRTIO_RING_F_EVENT_IDX), 2, 256);
+	for (unsigned i = 0; i < 100; i++) {
+		struct buf b[1] = {{r.tx + 4096 * i, 112, 0}};
+
+		frame(fake_at(r.v, b[0].gpa), mac, 112, (uint8_t)i);
+		drv_put(&r.d.q[1], b, 1);
+	}
+	drv_kick(&r.d.q[1]);
+	for (unsigned i = 0; i < 100; i++)
+		g_assert_cmpint(receive(r.peer[0], got, sizeof(got)), ==, 112);
+	g_assert_cmpuint(stats_of(&r).rate_out_waits, >=, 2);
+	rig_free(&r);
+}
+
+static void test_announce(void)
+{
+	struct rig r;
+	uint8_t got[256];
+
+	rig_new(&r, 1, -1);
+	virtio_net_announce(r.dev); /* nobody is there yet */
+	drv_start(&r.d, r.v, DEVFN, VIRTIO_BIT(VIRTIO_NET_F_STATUS) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ) |
+		  VIRTIO_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE), 3, 64);
+	g_assert_cmpuint(mmio_get(r.v, r.d.config + 6, 2), ==, VIRTIO_NET_S_LINK_UP);
+	virtio_net_announce(r.dev);
+	g_assert_cmpuint(mmio_get(r.v, r.d.config + 6, 2), ==, VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
+	g_assert_cmpint(control(&r, 2, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL, 0), ==, 0);
+	g_assert_cmpint(read(r.peer[0], got, sizeof(got)), ==, -1);
+	/* A driver that knows nothing of it: a RARP that its own guard would let pass. */
+	drv_start(&r.d, r.v, DEVFN, 0, 2, 64);
+	virtio_net_announce(r.dev);
+	g_assert_cmpint(receive(r.peer[0], got, sizeof(got)), ==, 72);
+	struct guard g = strict;
+	memcpy(g.mac, mac, 6);
+	g_assert_cmpint(guard_check(&g, got, got + 12, 60, 60), ==, GUARD_PASS);
+	g_assert_cmpuint(got[24] << 8 | got[25], ==, 0x8035);
+	rig_free(&r);
+}
+
+/* What is offered is what the fd can, and what is taken arrives there; the kernel has UDP segmentation for both IPs or none. */
+static void test_offloads(void)
+{
+	enum { USO4 = 54, USO6 = 55, HOST_USO = 56 };
+	static const struct {
+		uint64_t fd, offered;
+	} rows[] = {
+		{0, 0},
+		{VH_NET_TSO4, 0}, /* nothing without checksums */
+		{VH_NET_CSUM, VIRTIO_BIT(VIRTIO_NET_F_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM)},
+		{VH_NET_CSUM | VH_NET_UFO, VIRTIO_BIT(VIRTIO_NET_F_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM) |
+						   VIRTIO_BIT(VIRTIO_NET_F_HOST_UFO) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_UFO)},
+		{VH_NET_CSUM | VH_NET_USO, VIRTIO_BIT(VIRTIO_NET_F_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM) |
+						   VIRTIO_BIT(USO4) | VIRTIO_BIT(USO6) | VIRTIO_BIT(HOST_USO)},
+	};
+	const uint64_t all = VIRTIO_BIT(VIRTIO_NET_F_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM) | VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO4) |
+			     VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO4) | VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO6) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO6) |
+			     VIRTIO_BIT(VIRTIO_NET_F_HOST_ECN) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_ECN) | VIRTIO_BIT(VIRTIO_NET_F_HOST_UFO) |
+			     VIRTIO_BIT(VIRTIO_NET_F_GUEST_UFO) | VIRTIO_BIT(USO4) | VIRTIO_BIT(USO6) | VIRTIO_BIT(HOST_USO);
+	const uint64_t old = rig_offload, csum = VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM);
+	struct rig r;
+	uint64_t bits;
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+		rig_offload = rows[i].fd;
+		rig_new(&r, 1, -1);
+		g_assert_cmphex(r.dev->features & all, ==, rows[i].offered);
+		rig_free(&r);
+	}
+	rig_offload = VH_NET_CSUM | VH_NET_UFO | VH_NET_USO;
+	rig_new(&r, 1, -1);
+	drv_start(&r.d, r.v, DEVFN, csum | VIRTIO_BIT(USO4) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_UFO), 2, 64);
+	g_assert_cmphex(r.port.offload, ==, VH_NET_CSUM | VH_NET_UFO);
+	drv_start(&r.d, r.v, DEVFN, csum | VIRTIO_BIT(USO4) | VIRTIO_BIT(USO6) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ) |
+		  VIRTIO_BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS), 3, 64);
+	g_assert_cmphex(r.port.offload, ==, VH_NET_CSUM | VH_NET_USO);
+	bits = csum;
+	g_assert_cmpint(control(&r, 2, VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &bits, 8), ==, 0);
+	g_assert_cmphex(r.port.offload, ==, VH_NET_CSUM);
+	bits = csum | VIRTIO_BIT(VIRTIO_NET_F_GUEST_UFO); /* not negotiated */
+	g_assert_cmpint(control(&r, 2, VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &bits, 8), ==, 1);
+	bits = csum | VIRTIO_BIT(USO4) | VIRTIO_BIT(USO6);
+	g_assert_cmpint(control(&r, 2, VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &bits, 8), ==, 0);
+	g_assert_cmphex(r.port.offload, ==, VH_NET_CSUM | VH_NET_USO);
+	rig_free(&r);
+	rig_offload = old;
+}
+
 /* The same over a real tap in a network namespace of our own. */
 static void test_tap(void)
 {
@@ -571,6 +885,12 @@ int main(int argc, char **argv)
 	g_test_add_func("/net/queue-pairs", test_pairs);
 	g_test_add_func("/net/link", test_link);
 	g_test_add_func("/net/resets", test_resets);
+	g_test_add_func("/net/guard", test_guard);
+	g_test_add_func("/net/guard-and-a-guest-that-changes-its-mind", test_guard_race);
+	g_test_add_func("/net/rates", test_rates);
+	g_test_add_func("/net/rates-go-on-by-themselves", test_rate_timer);
+	g_test_add_func("/net/announce", test_announce);
+	g_test_add_func("/net/offloads", test_offloads);
 	g_test_add_func("/net/real-tap", test_tap);
 	return g_test_run();
 }

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ * Copyright The vhost authors */
+/* A tap as a port of the bridge. */
+#include "bridge.h"
+
+#include <errno.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "brport.h"
+#include "fault.h"
+#include "journal.h"
+#include "plugin.h"
+#include "tag.h"
+
+static int want(const struct vh_net_open *o, struct bridge_want *w, struct vh_err *e)
+{
+	/* An older host says nothing of networks. */
+	const char *network = o->size >= offsetof(struct vh_net_open, network) + sizeof(o->network) ? o->network : NULL;
+	int r;
+
+	if ((o->flags & VH_MUST_UNDERSTAND) & ~VH_NET_OPEN_DRY_RUN)
+		return net_host->err(e, -EOPNOTSUPP, "a flag of this open is unknown to this plugin");
+	r = bridge_want(o->opts, network, o->owner, w, e);
+	if (r)
+		return r;
+	if (!journal_owner_ok(o->owner))
+		return net_host->err(e, -EINVAL, "the host gave the owner tag '%s'", o->owner ? o->owner : "");
+	w->dev.mtu = o->mtu;
+	if (o->ifname && (tap_name_check(o->ifname) || !strcmp(o->ifname, w->dev.name))) {
+		net_host->remedy(e, "choose another ifname, or leave it out");
+		return net_host->err(e, -EINVAL, "'%s' cannot be the name of the tap", o->ifname);
+	}
+	return 0;
+}
+
+int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
+{
+	struct plan p = { fn, ctx };
+	struct bridge_switch s;
+	struct bridge_want w;
+	uint8_t mac[6];
+	struct nl nl;
+	int r = want(o, &w, e);
+
+	if (r < 0)
+		return r;
+	r = nl_open(&nl);
+	if (r < 0)
+		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+	r = switch_find(&nl, &w, o->state, &s, e);
+	if (!r)
+		switch_plan(&nl, &w, &s, &p);
+	nl_release(&nl);
+	if (r < 0)
+		return r;
+	if (s.make)
+		s.br.mtu = s.up.ifindex ? s.up.mtu : w.dev.mtu ? w.dev.mtu : 1500;
+	brport_mac(o->mac, mac);
+	step(&p, "create tap %s, %u queue pair%s", o->ifname ? o->ifname : "vnetN", o->pairs, o->pairs == 1 ? "" : "s");
+	step(&p, "set its MAC to %02x:%02x:%02x:%02x:%02x:%02x and its MTU to %u", mac[0], mac[1], mac[2], mac[3], mac[4],
+	     mac[5], w.dev.mtu ? w.dev.mtu : s.br.mtu);
+	step(&p, "attach it to bridge %s%s", w.dev.name, w.isolated ? ", isolated from other isolated ports" : "");
+	step(&p, "set it up");
+	return 0;
+}
+
+static int write_plan(const struct vh_net_open *o, const struct bridge_want *w, const char *tmp, struct vh_err *e)
+{
+	char text[128];
+	int r;
+
+	snprintf(text, sizeof(text), "%s%s%s%s%stap %s\n", tmp ? "bridge " : "", tmp ? tmp : "", tmp ? " " : "", tmp ? w->dev.name : "",
+		 tmp ? "\n" : "", o->ifname ? o->ifname : "vnetN");
+	r = journal_write(o->state, o->owner, text);
+	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", o->state, strerror(-r)) : 0;
+}
+
+static void port_free(struct bridge_port *p)
+{
+	free(p->state);
+	free(p->owner);
+	free(p);
+}
+
+/* The VM's process has copies of the fds, and may be slow to die: with the device itself gone it holds no port. */
+static void drop_tap(struct nl *nl, struct bridge_port *p, int delete)
+{
+	if (delete && p->info.ifindex)
+		nl_link_delete(nl, (int)p->info.ifindex, NULL);
+	tap_close(&p->tap);
+}
+
+/* [locked] Everything but the lock. */
+static int attach(struct nl *nl, const struct vh_net_open *o, const struct bridge_want *w, struct bridge_port *p, struct vh_err *e)
+{
+	struct brport_want port_want = { .owner = o->owner, .guest_mac = o->mac, .mtu = w->dev.mtu, .isolated = w->isolated };
+	struct bridge_switch s;
+	int r = switch_find(nl, w, o->state, &s, e);
+
+	if (r)
+		return r;
+	r = write_plan(o, w, s.make ? s.tmp : NULL, e);
+	if (r < 0)
+		return r;
+	p->ours = s.make || tag_ours(s.br.alias);
+	r = switch_up(nl, w, o->state, &s, e);
+	if (!r)
+		r = tap_open(&p->tap, net_host, o->ifname, o->pairs, e);
+	if (!r)
+		r = brport_attach(nl, &p->tap, &port_want, &s.br, &p->info, e);
+	p->bridge = s.br.ifindex;
+	if (!r)
+		return 0;
+	drop_tap(nl, p, s.made || s.joined);
+	switch_undo(nl, w, o->state, &s);
+	journal_remove(o->state, o->owner);
+	return r;
+}
+
+int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e)
+{
+	struct bridge_want w;
+	struct bridge_port *p;
+	int lock, r;
+	struct nl nl;
+
+	if (o->flags & VH_NET_OPEN_DRY_RUN) {
+		*port = NULL;
+		return bridge_plan(o, NULL, NULL, e);
+	}
+	r = want(o, &w, e);
+	if (r < 0)
+		return r;
+	if (!o->state)
+		return net_host->err(e, -EINVAL, "the host gave no folder for the journal");
+	r = nl_open(&nl);
+	if (r < 0)
+		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+	p = calloc(1, sizeof(*p));
+	if (p) {
+		p->state = strdup(o->state);
+		p->owner = strdup(o->owner);
+	}
+	lock = !p || !p->state || !p->owner ? -ENOMEM : journal_lock(o->state, w.create);
+	if (lock < 0) {
+		r = net_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
+	} else {
+		r = attach(&nl, o, &w, p, e);
+		close(lock);
+	}
+	nl_release(&nl);
+	if (!r)
+		*port = p;
+	else if (p)
+		port_free(p);
+	return r;
+}
+
+int bridge_info(void *port, struct vh_net_info *i)
+{
+	struct bridge_port *p = port;
+	uint32_t size = i->size;
+
+	p->info.size = size;
+	memcpy(i, &p->info, size < sizeof(p->info) ? size : sizeof(p->info));
+	return 0;
+}
+
+int bridge_queue_fd(void *port, uint32_t pair, struct vh_err *e)
+{
+	struct bridge_port *p = port;
+
+	if (pair >= p->tap.n)
+		return net_host->err(e, -EINVAL, "tap %s has no queue pair %u", p->tap.ifname, pair);
+	return p->tap.fd[pair];
+}
+
+int bridge_set_link(void *port, uint32_t up, struct vh_err *e)
+{
+	struct bridge_port *p = port;
+	struct nl nl;
+	int r = nl_open(&nl);
+
+	if (!r) {
+		nl_link_begin(&nl, RTM_SETLINK, 0, AF_UNSPEC, (int)p->info.ifindex, NULL, up != 0);
+		r = nl_commit(&nl);
+	}
+	if (r < 0)
+		net_host->err(e, r, "cannot set %s %s: %s", p->tap.ifname, up ? "up" : "down",
+				 nl.text[0] ? nl.text : strerror(-r));
+	else
+		p->info.link = up != 0;
+	nl_release(&nl);
+	return r;
+}
+
+void bridge_close(void *port)
+{
+	struct bridge_port *p = port;
+	int lock = -1;
+	struct nl nl;
+
+	/* Without lock or netlink the tap still goes with its fds; gc() finds a bridge that stays. */
+	if (p->ours && !nl_open(&nl)) {
+		lock = journal_lock(p->state, 1);
+		drop_tap(&nl, p, lock >= 0);
+		if (lock >= 0)
+			switch_down(&nl, p->state, p->bridge, NULL);
+		nl_release(&nl);
+	} else {
+		tap_close(&p->tap);
+	}
+	journal_remove(p->state, p->owner);
+	if (lock >= 0)
+		close(lock);
+	port_free(p);
+}
