@@ -8,7 +8,7 @@ requires_root
 [ -c /dev/kvm ] || skip_all "there is no /dev/kvm"
 modprobe -a veth macvtap 2>/dev/null
 ip link add up0 type veth peer name out0 2>/dev/null || skip_all "this kernel has no veth"
-on_exit "ip link del up0"
+on_exit "ip link del up0 2>/dev/null"
 . "$(dirname "$0")/guests.bash"
 ip netns add outside
 on_exit "ip netns del outside"
