@@ -30,7 +30,7 @@ const struct vh_opt *const run_options[] = {
 	    "SIZE[,hugepages=2M|1G][,KEY=on]... of thp, mergeable, prealloc, dump: guest memory (default: 256M)"),
 	OPT("disk", VH_OPT_STR, VH_OPT_REPEAT,
 	    "POOL/VOLUME, or path=FILE, or type=POOLTYPE,volume=NAME; [,format=F][,readonly=on][,engine=E]... (see docs/run.md)"),
-	OPT("net", VH_OPT_STR, VH_OPT_REPEAT, "type=PLUGIN[,mac=M][,queues=N][,mtu=N][,ifname=I][,guard=G,ip=A][,rate-in=R]...[,PLUGIN'S OPTIONS]: a NIC (see docs/run.md)"),
+	OPT("net", VH_OPT_STR, VH_OPT_REPEAT, "type=PLUGIN[,mac=M][,queues=N][,mtu=N][,ifname=I][,PLUGIN'S OPTIONS]: a NIC; guard, limits and vhost: see docs/run.md"),
 	OPT("serial", VH_OPT_STR, 0, "stdio, null or file:PATH: the serial port (default: stdio, with --detach null)"),
 	OPT("console", VH_OPT_STR, 0, "none, stdio or file:PATH: a virtio console (default: none)"),
 	OPT("rng", VH_OPT_BOOL, 0, "A virtio entropy device (default: on)"),
