@@ -137,6 +137,33 @@ if can snapshot; then
 	run vhost vol snapshot list "p/${v[0]}" --json
 	is "deleted" "$(json 'j["snapshots"]')" "[]"
 	same "p/${v[0]}" "$tmp/data" "and the volume as it was"
+	# Beside a writer, which verifies: each block of the snapshot is one that had been acknowledged before, or one tried until after it.
+	load=$BUILDDIR/tests/unit/store/vol-load
+	plugins=$VHOST_PLUGIN_PATH; [ -z "${SHELF:-}" ] || plugins+=:${SHELF%/*}
+	vhost vol wipe "p/${v[0]}" >/dev/null; vhost vol set "p/${v[0]}" --format raw >/dev/null 2>&1
+	VHOST_PLUGIN_PATH=$plugins "$load" "p/${v[0]}" "$tmp/state" 60 8 >"$tmp/load.out" 2>&1 & writer=$!
+	for ((k = 0; k < 600; k++)); do grep -q running "$tmp/load.out" && break; sleep 0.05; done
+	for ((k = 0; k < 600; k++)); do ! cmp -s -n 8192 "$tmp/state" /dev/zero && break; sleep 0.05; done
+	status 4 "a snapshot of a volume in use is refused" vhost vol snapshot create "p/${v[0]}" beside
+	like "and the user named" "$err" "*in use by pid $writer *"
+	cp "$tmp/state" "$tmp/state.before"
+	status 0 "--force-share takes it" vhost vol snapshot create "p/${v[0]}" beside --force-share
+	cp "$tmp/state" "$tmp/state.after"
+	status 4 "the volume is still in use" vhost vol upload "p/${v[0]}" "$tmp/short"
+	check "and its user goes on" bash -c 'for k in {1..200}; do cmp -s "$0" "$1" || exit 0; sleep 0.05; done; exit 1' "$tmp/state" "$tmp/state.after"
+	kill -TERM "$writer"; wait "$writer" 2>/dev/null
+	status 0 "a clone of it" vhost vol clone "p/${v[0]}" "${v[1]}" --snapshot beside
+	python3 -c 'import struct,sys
+before, after = (open(f, "rb").read() for f in sys.argv[1:3])
+open(sys.argv[3], "wb").write(b"".join(before[k:k + 4] + after[k + 4:k + 8] for k in range(0, len(before), 8)))' \
+		"$tmp/state.before" "$tmp/state.after" "$tmp/state.then"
+	VHOST_PLUGIN_PATH=$plugins run "$load" "p/${v[1]}" "$tmp/state.then" 0
+	is "is what was on the disk then" "$rc" 0
+	VHOST_PLUGIN_PATH=$plugins run "$load" "p/${v[0]}" "$tmp/state" 0
+	is "and the volume lost nothing" "$rc" 0
+	vhost vol delete "p/${v[1]}" >/dev/null
+	status 0 "it goes" vhost vol snapshot delete "p/${v[0]}" beside
+	status 3 "only what is there is snapshotted" vhost vol snapshot create "p/${v[3]}" beside --force-share
 else
 	is "a raw disk has no snapshots here" "$rc" 1
 fi

@@ -91,7 +91,7 @@ static int call(const struct vh_pool_ops *ops, void *pool, char **a, int n, stru
 	int64_t len;
 
 	if (!strcmp(a[0], "snap-create") && n == 3)
-		return ops->snapshot_create(pool, a[1], a[2], e);
+		return ops->snapshot_create(pool, &(struct vh_snap_spec){.size = sizeof(struct vh_snap_spec), .volume = a[1], .snap = a[2]}, e);
 	if (!strcmp(a[0], "snap-list") && n == 2)
 		return ops->snapshot_list(pool, a[1], print_one, NULL, e);
 	if (!strcmp(a[0], "snap-remove") && n == 3)
