@@ -5,7 +5,6 @@
 . "$(dirname "$0")/functions.sh"
 . "$(dirname "$0")/pool-rows.sh"
 requires python3
-json() { python3 -c 'import json,sys; j=json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$out" "$1"; }
 [ -z "${SHELF:-}" ] || vhost() { "$VHOST" --plugin "$SHELF" "$@"; }
 export -f vhost
 type=$1

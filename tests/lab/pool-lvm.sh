@@ -137,6 +137,38 @@ status 4 "and is used by nobody" vhost vol download lv/big "$tmp/down"
 status 0 "another delete finishes it" vhost --quiet vol delete lv/big
 is "and it is gone" "$(lvm lvs --noheadings -o lv_name $vg 2>/dev/null | grep -c big)" 0
 status 0 "and so are the others" vhost --quiet vol delete lv/old
+step "system calls"
+
+# ---- what a request costs: no call of the plugin, and the system calls that a bare device costs ----
+vhost vol create lv/calls --size 8M --zero off >/dev/null
+run "$ctl" "$plugin" vg=$vg entries calls
+is "the plugin has no part in a request: the host has the device" "$out" "fd=yes"
+# calls POOL N ENGINE: the I/O calls of our own threads, as "name count" lines; lvm's own are left out
+calls() {
+	rm -f "$tmp"/trace.*
+	strace -ff -qq --seccomp-bpf -o "$tmp/trace" -e trace=execve,$io_calls "$VHOST" --plugin "$BUILDDIR/tests/unit/store/bare.so" \
+		vol bench "$1/calls" --format raw --count "$2" --depth 1 --write --flush-interval 10 --engine "$3" >"$tmp/bench.out" 2>&1 || cat "$tmp/bench.out"
+	grep -LE 'execve\("[^"]*/lvm"' "$tmp"/trace.* | xargs cat | grep -oE '^[a-z_0-9]+' | grep -v execve | sort | uniq -c
+}
+# each POOL ENGINE: what 200 writes and 20 flushes more cost
+each() {
+	join -a 1 -1 2 -2 2 -e 0 -o 0,1.1,2.1 <(calls "$1" 300 "$2") <(calls "$1" 100 "$2") | awk '$2 != $3 {printf "%s=%d ", $1, $2 - $3}'
+}
+io_calls=io_submit,io_getevents,io_uring_enter,read,pread64,preadv,preadv2,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,fallocate,ioctl,openat
+if command -v strace >/dev/null; then
+	lvm lvchange -qq -ay $vg/calls >/dev/null 2>&1
+	mkdir "$tmp/nodes"; mknod "$tmp/nodes/calls" b $((0x$(stat -L -c %t /dev/$vg/calls))) $((0x$(stat -L -c %T /dev/$vg/calls)))
+	vhost --plugin "$BUILDDIR/tests/unit/store/bare.so" pool define bare --type bare --path "$tmp/nodes" >/dev/null
+	for engine in aio uring; do
+		volume=$(each lv $engine) device=$(each bare $engine)
+		is "$engine: a write to a volume costs what it costs to the bare device" "$volume" "$device"
+		like "$engine: which is one call for each, flushes included" " $volume" "* io_*=2[02]0 *"
+	done
+	lvm lvchange -qq -an $vg/calls >/dev/null 2>&1
+else
+	skip "the system calls of a request" "strace is not installed"
+fi
+vhost --quiet vol delete lv/calls >/dev/null
 step thin
 
 # ---- thin ----
