@@ -64,7 +64,7 @@ try() {
 	esac
 }
 mkdir "$tmp/q"; define q --path "$tmp/q"
-vhost vol create q/x --size 1M >/dev/null
+vhost vol create q/x --size 4M >/dev/null
 
 caps=$(vhost pool capabilities p --json)
 writers="write resize wipe delete rollback check run" readers="read convert clone"

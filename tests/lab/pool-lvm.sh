@@ -119,6 +119,18 @@ down k; same "is what it was" "$tmp/down" "$tmp/data"
 like "and the snapshot is still there" "$(vhost vol snapshot list lv/k)" "*one*"
 status 0 "until it is deleted" vhost vol snapshot delete lv/k one
 check "and nothing is active" sh -c "! dmsetup ls | grep -q $vg-k"
+hold excl k
+"$VHOST" --quiet vol snapshot create lv/k two >/dev/null 2>&1
+is "one of a volume in use is refused" "$?" 4
+status 0 "--force-share takes it" vhost vol snapshot create lv/k two --force-share
+check "its user still has it" test -n "$(readlink "/proc/$holder/fd/"* | grep -m 1 /dev/dm-)"
+status 4 "and keeps others out" vhost --quiet vol upload lv/k "$tmp/later"
+release
+status 0 "when it has ended the volume goes on" vhost --quiet vol upload lv/k "$tmp/later"
+check "and nothing is active after that" sh -c "! dmsetup ls | grep -q $vg-k"
+status 0 "back" vhost --quiet vol snapshot rollback lv/k two
+down k; same "is what it was" "$tmp/down" "$tmp/data"
+status 0 "and it goes" vhost vol snapshot delete lv/k two
 step kills
 
 # ---- killed while it writes zeros ----

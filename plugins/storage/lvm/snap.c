@@ -178,9 +178,16 @@ int lvm_snapshot_rollback(void *pool, const char *name, const char *snap, struct
 	again = lvm_tag_get(lv->tags, LVM_ROLLBACK);
 	tag = lvm_tag(LVM_ROLLBACK, snap);
 	from = g_strdup_printf("%s/%s", p->vg, full);
-	ret = find_snap(p, name, snap, &s, e);
-	if (ret == -ENOENT && !g_strcmp0(again, snap))
+	ret = find_snap(p, name, snap, &s, NULL);
+	if (ret == -ENOENT && !g_strcmp0(again, snap)) {
 		ret = 1; /* it is merged */
+	} else if (ret) { /* who uses the volume hears of that first */
+		int busy = lvm_lease_why(p, lv, VH_ATTACH_RW_EXCL, "rollback", &l, e);
+
+		if (!busy)
+			lvm_unlease(p, lv, &l);
+		ret = busy ? busy : find_snap(p, name, snap, &s, e);
+	}
 	if (!ret) {
 		ret = lvm_lease_why(p, lv, VH_ATTACH_RW_EXCL, "rollback", &l, e);
 		if (!ret && !again)
