@@ -6,6 +6,7 @@
 requires_root
 [ -c /dev/kvm ] || skip_all "there is no /dev/kvm"
 [ -n "${GUEST_ROOTFS:-}" ] || skip_all "tests/lab/prepare made no root file system"
+: "${GUEST_TIMEOUT:=400}" # two servers beside it
 . "$(dirname "$0")/guests.bash"
 . "$SRCDIR/tests/servers/ceph"
 step() { echo "# $((SECONDS - began)) s: $*"; }
