@@ -46,7 +46,7 @@ start a 10.9.0.2 --net type=macvtap,uplink=up0,host=on,address=10.9.0.1/24
 is "a VM with the host beside it" "$rc" 0
 start b 10.9.0.3 --net type=macvtap,uplink=up0,queues=2,ifname=two
 is "and a second one, with two queues" "$rc" 0
-status 0 "net list" vhost net list --json
+status 0 "net list" vhost net ports --json
 is "both are there" "$(json '[(p["vm"], p["ifname"], p["link"], p["queue_pairs"]) for p in j["ports"]]')" "[('a', 'vnet0', True, 1), ('b', 'two', True, 2)]"
 check "the outside pings the first" pings out 10.9.0.2
 check "and the second" pings out 10.9.0.3

@@ -70,7 +70,7 @@ run vhost run --detach --name a --kernel "$guests/guest-netuser" --memory 32M --
 	--serial "file:$tmp/a.log" --net "$net,udp=127.0.0.1/5007:7"
 is "a guest with a forwarded port" "$rc" 0
 check "has begun" told "$tmp/a.log" "netuser: waits"
-status 0 "net list" vhost net list --json
+status 0 "net list" vhost net ports --json
 is "has it" "$(json '[(p["vm"], p["ifname"], p["link"], p["mtu"]) for p in j["ports"]]')" "[('a', 'passt', True, 65520)]"
 for _ in $(seq 100); do
 	python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"abc", ("127.0.0.1", 5007))'
@@ -97,7 +97,7 @@ run vhost run --detach --name b --kernel "$guests/guest-netuser" --memory 32M --
 	--serial "file:$tmp/b.log" --net $net
 check "a guest that uses its network" told "$tmp/b.log" "netuser: waits"
 kill -9 $(passts)
-for _ in $(seq 200); do run vhost net list --json; [ "$(json 'j["ports"][0]["link"]')" = False ] && break; sleep 0.05; done
+for _ in $(seq 200); do run vhost net ports --json; [ "$(json 'j["ports"][0]["link"]')" = False ] && break; sleep 0.05; done
 is "loses its link when passt is killed" "$(json 'j["ports"][0]["link"]')" False
 status 0 "and goes on" vhost vm info b
 status 0 "until it is ended" vhost vm kill b

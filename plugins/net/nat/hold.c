@@ -125,7 +125,7 @@ static int stop(struct nl *nl, const struct vh_network *n, const struct nat_want
 	if (!r && held_by(n, br.alias)) {
 		r = ports_of(nl, br.ifindex, &p);
 		if (!r && p.n) {
-			net_host->remedy(e, "end the VMs that are in it first ('vhost net list')");
+			net_host->remedy(e, "end the VMs that are in it first ('vhost net ports')");
 			return net_host->err(e, -EBUSY, "network %s has %u port%s: %s", n->name, p.n, p.n == 1 ? "" : "s", p.names);
 		}
 		if (!r)
