@@ -41,7 +41,8 @@ static int tag(struct nl *nl, const struct nl_link *br, const char *owner)
 }
 
 /* A VM made it: from now on it is the network's. */
-static int take_over(struct nl *nl, const struct vh_network *n, const struct nat_want *w, const struct nl_link *br, struct vh_err *e)
+static int take_over(struct nl *nl, const struct vh_network *n, const struct nat_want *w, const struct nl_link *br,
+		     struct vh_err *e)
 {
 	int r;
 

@@ -62,7 +62,8 @@ static void conf_dhcp(FILE *f, const struct nat_want *w)
 	struct in_addr in;
 
 	/* Known to make clients take anybody's proxy (CERT VU#598349). */
-	fprintf(f, "dhcp-authoritative\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\ndhcp-name-match=set:no-name,wpad\ndhcp-ignore-names=tag:no-name\n");
+	fprintf(f, "dhcp-name-match=set:no-name,wpad\ndhcp-ignore-names=tag:no-name\n");
+	fprintf(f, "dhcp-authoritative\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n");
 	if (w->a4.family) {
 		want_range4(w, &a, &b);
 		in.s_addr = htonl(a);
