@@ -128,7 +128,7 @@ fi
 
 ip route del default
 run vhost run --kernel "$guests/guest-hello" --memory 32M --net $net
-is "a host without a default route" "$rc" 1
+is "a host without a default route" "$rc" 3
 like "is told what is missing" "$err" "*No external routable interface for IPv4*default route*"
 is "and nothing is left" "$(passts)$(ls "$VHOST_ROOT/state/.net" | grep -vxE 'lock|networks')" ""
 finish
