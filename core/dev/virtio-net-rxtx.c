@@ -62,7 +62,9 @@ static void pair_event(void *ctx, uint32_t events)
 		if (p->tx_on)
 			net_tx_run(p);
 	}
-	if (events & VH_IN && p->rx_on)
+	if (events & VH_IN && p->rx_on && p->starved)
+		net_watch(p);
+	else if (events & VH_IN && p->rx_on)
 		net_rx_run(p);
 }
 
@@ -132,8 +134,7 @@ static int rx_one(struct net_pair *p)
 			return 1;
 		}
 		p->rx->quiet = 0;
-		p->starved = 1;
-		net_watch(p);
+		p->starved = 1; /* the tap is watched until it says something: often the driver is faster, and nothing changes */
 		return 0;
 	}
 	p->iov[b.n_iov] = (struct iovec){p->scratch, NET_SCRATCH};
@@ -188,7 +189,7 @@ void net_rx_buffers(struct net_pair *p)
 	p->rx->quiet = 1;
 	if (p->starved) {
 		p->starved = 0;
-		net_watch(p);
+		net_watch(p); /* nothing to do if it still is */
 	}
 	net_rx_run(p);
 }

@@ -50,8 +50,8 @@ static void conf_hosts(FILE *f, const struct nat_want *w)
 		fprintf(f, "dhcp-host=%02x:%02x:%02x:%02x:%02x:%02x,%s%s%s%s%s\n", h.mac[0], h.mac[1], h.mac[2], h.mac[3], h.mac[4], h.mac[5],
 			six ? "[" : "", h.addr, six ? "]" : "", h.name[0] ? "," : "", h.name);
 		if (h.name[0] && w->dns)
-			fprintf(f, "host-record=%s%s%s%s,%s\n", h.name, w->domain ? "," : "", w->domain ? h.name : "",
-				w->domain ? "." : "", h.addr);
+			fprintf(f, "host-record=%s%s%s%s%s,%s\n", h.name, w->domain ? "," : "", w->domain ? h.name : "",
+				w->domain ? "." : "", w->domain ? w->domain : "", h.addr);
 	}
 }
 

@@ -43,10 +43,6 @@ struct virtio_dev *mach_balloon(struct mach *m) { return fake.no_balloon ? NULL 
 unsigned mach_disks(struct mach *m) { return 1; }
 struct disk *mach_disk(struct mach *m, unsigned i) { return &the_disk; }
 unsigned mach_nics(struct mach *m) { return 0; }
-int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, struct vh_err *e)
-{
-	return err_set(e, -ENOENT, "there is no NIC %s", nic);
-}
 struct net_port *mach_port(struct mach *m, unsigned i) { return NULL; }
 
 int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e)

@@ -101,6 +101,13 @@ static void use(struct net_port *a, struct net_port *b)
 	g_assert_true(fcntl(net_port_fd(a, 1), F_GETFD) & FD_CLOEXEC);
 	g_assert_cmpuint(hdr_len(net_port_fd(a, 0)), ==, 12);
 	g_assert_true((i->offload & (VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6)) == (VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6));
+	/* Each is there if the fd takes it, and only then. UDP segmentation came with Linux 6.2, for both IPs at once. */
+	static const struct {
+		uint64_t offload;
+		unsigned long tun;
+	} each[] = {{VH_NET_TSO4, TUN_F_TSO4}, {VH_NET_TSO6, TUN_F_TSO6}, {VH_NET_UFO, TUN_F_UFO}, {VH_NET_USO, 0x60}};
+	for (unsigned k = 0; k < G_N_ELEMENTS(each); k++)
+		g_assert_cmpint(!ioctl(net_port_fd(a, 0), TUNSETOFFLOAD, TUN_F_CSUM | each[k].tun), ==, (i->offload & each[k].offload) != 0);
 	g_assert_cmpint(net_port_set_offload(a, i->offload), ==, 0);
 	g_assert_cmpint(net_port_set_offload(a, VH_NET_CSUM | VH_NET_TSO4), ==, 0);
 	g_assert_cmpint(net_port_set_offload(a, 0), ==, 0);

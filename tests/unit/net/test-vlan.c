@@ -20,8 +20,9 @@ static int begin(void)
 
 static void veth(const char *name, const char *far)
 {
-	run_ok("printf 'link add %s type veth peer name %s\\nlink set %s addrgenmode none up\\nlink set %s addrgenmode none up\\n' | ip -batch -",
-	       name, far, name, far);
+	run_ok("printf 'link add %s type veth peer name %s\\nlink set %s addrgenmode none\\nlink set %s addrgenmode none\\n"
+	       "link set %s up\\nlink set %s up\\n' | ip -batch -",
+	       name, far, name, far, name, far);
 }
 
 static void *uplink(void)
