@@ -22,7 +22,7 @@ static int data_is(const struct command *c, void *buf, size_t len)
 }
 
 /* What the backend cannot filter is no failure. */
-static int tell_port(struct net *n)
+static int tell_backend(struct net *n)
 {
 	struct net_filter f;
 	struct vh_net_filter x = {.size = sizeof(x)};
@@ -42,13 +42,21 @@ static int tell_port(struct net *n)
 	x.vlans = vlans ? f.vlan : NULL;
 	memcpy(x.mac, f.mac, 6);
 	r = net_port_set_filter(n->port, &x, NULL);
-	net_update_pairs(n);
 	return r == -EOPNOTSUPP ? 0 : r;
 }
 
+static int tell_port(struct net *n)
+{
+	int r = tell_backend(n);
+
+	net_update_pairs(n);
+	return r;
+}
+
+/* The pairs look by themselves when their queues start. */
 void net_tell_filter(struct vh_task *t)
 {
-	tell_port(container_of(t, struct net, tell));
+	tell_backend(container_of(t, struct net, tell));
 }
 
 static int rx_mode(struct net *n, const struct command *c)

@@ -46,7 +46,7 @@ start a 10.9.0.2 --net type=macvtap,uplink=up0,host=on,address=10.9.0.1/24
 is "a VM with the host beside it" "$rc" 0
 start b 10.9.0.3 --net type=macvtap,uplink=up0,queues=2,ifname=two
 is "and a second one, with two queues" "$rc" 0
-status 0 "net list" vhost net ports --json
+status 0 "net ports" vhost net ports --json
 is "both are there" "$(json '[(p["vm"], p["ifname"], p["link"], p["queue_pairs"]) for p in j["ports"]]')" "[('a', 'vnet0', True, 1), ('b', 'two', True, 2)]"
 check "the outside pings the first" pings out 10.9.0.2
 check "and the second" pings out 10.9.0.3
@@ -77,7 +77,23 @@ status 0 "which net gc removes" vhost net gc --json
 is "those and no others" "$(json 'sorted((o["object"], o["removed"]) for o in j["objects"])')" "[('macvlan mv-up0', True), ('macvtap vnet0', True)]"
 ip link del foreign
 is "nothing is left" "$(links)" "$before"
-is "nor a journal" "$(ls "$VHOST_ROOT/state/.net")" lock
+is "nor a journal" "$(ls "$VHOST_ROOT/state/.net" | grep -vxE "lock|networks")" ""
+
+# As a network with a name.
+status 0 "a network is defined" vhost net define direct --kind macvtap --uplink up0 --host on --address 10.9.0.1/24
+start a 10.9.0.2 --net direct
+is "a VM is in it" "$rc" 0
+check "and can be reached" pings env 10.9.0.2
+status 0 "which info shows" vhost net info direct
+like "from the uplink to the VM" "$out" "*up0*mv-up0*vnet0*"
+status 0 "it is started, and takes the host's interface over" vhost net start direct
+like "by its tag" "$(ip link show mv-up0)" "*alias vhost:@direct:*"
+status 4 "it does not stop under a VM" vhost net stop direct
+vhost vm kill a
+like "without a VM the host's interface stays" "$(ip -o link show mv-up0)" "*mv-up0*"
+status 0 "it stops" vhost net stop direct
+status 0 "and is deleted" vhost net delete direct
+is "nothing is left" "$(links)" "$before"
 
 start a 10.9.0.2 --net type=macvtap,uplink=up0,mode=passthru
 check "passthru: the outside pings the guest" pings out 10.9.0.2
@@ -88,5 +104,5 @@ like "and is told who has it" "$err" "*vnet0 has all of up0 for itself (mode=pas
 ip link del up0
 status 0 "a VM without its uplink lives" vhost vm info a
 status 0 "until it is told to end" vhost vm kill a
-is "and leaves no journal" "$(ls "$VHOST_ROOT/state/.net")" lock
+is "and leaves no journal" "$(ls "$VHOST_ROOT/state/.net" | grep -vxE "lock|networks")" ""
 finish

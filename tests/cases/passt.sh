@@ -63,14 +63,14 @@ status 0 "a guest as root" timeout -k 5 60 "$VHOST" run --kernel "$guests/guest-
 like "gets its address by DHCP, its gateway by ARP" "$out" "*dhcp address=10.9.0.2 gateway=10.9.0.254*netuser: arp*"
 like "a server's answer by UDP, a connection by TCP" "$out" "*answer <answer to question>*connected, ack=2*netuser: ok*"
 check "its passt ends with it" gone
-is "and leaves no journal" "$(ls "$VHOST_ROOT/state/.net" | grep -v '^lock$')" ""
+is "and leaves no journal" "$(ls "$VHOST_ROOT/state/.net" | grep -vxE 'lock|networks')" ""
 
 # A port of the host that leads to the guest.
 run vhost run --detach --name a --kernel "$guests/guest-netuser" --memory 32M --cmdline "dst=10.9.0.1 port=7777 wait=1" \
 	--serial "file:$tmp/a.log" --net "$net,udp=127.0.0.1/5007:7"
 is "a guest with a forwarded port" "$rc" 0
 check "has begun" told "$tmp/a.log" "netuser: waits"
-status 0 "net list" vhost net ports --json
+status 0 "net ports" vhost net ports --json
 is "has it" "$(json '[(p["vm"], p["ifname"], p["link"], p["mtu"]) for p in j["ports"]]')" "[('a', 'passt', True, 65520)]"
 for _ in $(seq 100); do
 	python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"abc", ("127.0.0.1", 5007))'
@@ -79,6 +79,13 @@ for _ in $(seq 100); do
 done
 like "the host reaches it" "$(<"$tmp/a.log")" "*called by <abc>*"
 check "and its passt ends with it" gone
+
+# As a network with a name.
+status 0 "a network is defined" vhost net define mine --kind user --gateway 10.9.0.254
+status 0 "a guest in it" timeout -k 5 60 "$VHOST" run --kernel "$guests/guest-netuser" --memory 32M --cmdline "dst=10.9.0.1 port=7777" \
+	--net mine,address=10.9.0.2/24
+like "has what it says" "$out" "*gateway=10.9.0.254*netuser: ok*"
+status 0 "it is deleted" vhost net delete mine
 
 # Deaths: the VM's, with its helper, and passt's.
 start() { # NAME
@@ -92,7 +99,7 @@ kill -9 "$(pgrep -P "$pid" | head -1)" "$pid"
 check "a passt ends with a killed VM and helper" gone
 for _ in $(seq 200); do grep -qE '^[0-9]+ \(.*\) [^ZX]' "/proc/$pid/stat" 2>/dev/null || break; sleep 0.05; done
 status 0 "net gc" vhost net gc --json
-is "has nothing but the journal to remove" "$(json 'j["removed"]') $(ls "$VHOST_ROOT/state/.net" | grep -v '^lock$')" "0 "
+is "has nothing but the journal to remove" "$(json 'j["removed"]') $(ls "$VHOST_ROOT/state/.net" | grep -vxE 'lock|networks')" "0 "
 run vhost run --detach --name b --kernel "$guests/guest-netuser" --memory 32M --cmdline "dst=10.9.0.1 port=7777 wait=1" \
 	--serial "file:$tmp/b.log" --net $net
 check "a guest that uses its network" told "$tmp/b.log" "netuser: waits"
@@ -101,7 +108,7 @@ for _ in $(seq 200); do run vhost net ports --json; [ "$(json 'j["ports"][0]["li
 is "loses its link when passt is killed" "$(json 'j["ports"][0]["link"]')" False
 status 0 "and goes on" vhost vm info b
 status 0 "until it is ended" vhost vm kill b
-is "leaving nothing" "$(passts)$(ls "$VHOST_ROOT/state/.net" | grep -v '^lock$')" ""
+is "leaving nothing" "$(passts)$(ls "$VHOST_ROOT/state/.net" | grep -vxE 'lock|networks')" ""
 
 # An ordinary user, who may use /dev/kvm.
 mkdir "$tmp/dev" "$tmp/user" && mount -t tmpfs none "$tmp/dev" && mknod "$tmp/dev/kvm" c "$(stat -c '%Hr %Lr' /dev/kvm | cut -d' ' -f1)" \
@@ -114,14 +121,14 @@ if as_user test -r "$VHOST" && as_user test -w /dev/kvm; then
 		--cmdline "dst=10.9.0.1 port=7777" --net $net
 	like "has it all as well" "$out" "*dhcp address=10.9.0.2*answer <answer to question>*connected, ack=2*netuser: ok*"
 	check "and its passt ends" gone
-	is "leaving no journal" "$(ls "$tmp/user/state/.net" | grep -v '^lock$')" ""
+	is "leaving no journal" "$(ls "$tmp/user/state/.net" | grep -vxE 'lock|networks')" ""
 else
 	skip "a guest as an ordinary user" "an ordinary user cannot reach the built program or /dev/kvm"
 fi
 
 ip route del default
 run vhost run --kernel "$guests/guest-hello" --memory 32M --net $net
-is "a host without a default route" "$rc" 1
+is "a host without a default route" "$rc" 3
 like "is told what is missing" "$err" "*No external routable interface for IPv4*default route*"
-is "and nothing is left" "$(passts)$(ls "$VHOST_ROOT/state/.net" | grep -v '^lock$')" ""
+is "and nothing is left" "$(passts)$(ls "$VHOST_ROOT/state/.net" | grep -vxE 'lock|networks')" ""
 finish

@@ -145,9 +145,11 @@ static int wait_until_it_serves(struct child *c, int text, struct vh_err *e)
 		if (waitpid(c->pid, &status, WNOHANG) == c->pid) {
 			c->pid = 0;
 			said(text, words, sizeof(words));
-			if (strstr(words, "routable interface") || strstr(words, "External interface"))
+			int alone = strstr(words, "routable interface") || strstr(words, "External interface");
+
+			if (alone)
 				net_host->remedy(e, "user networking is what the host reaches: give the host a default route");
-			return net_host->err(e, -EIO, "passt ended with status %d: %s", WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+			return net_host->err(e, alone ? -ENODEV : -EIO, "passt ended with status %d: %s", WIFEXITED(status) ? WEXITSTATUS(status) : -1,
 					     words[0] ? words : "it says nothing");
 		}
 		nanosleep(&nap, NULL);

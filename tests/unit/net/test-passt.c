@@ -80,7 +80,7 @@ static void no_route(void)
 	if (!have_passt() || !begin())
 		return;
 	run_ok("ip route del default");
-	refused(&(struct spec){ PLAIN }, -EIO, "No external routable interface for IPv4", "default route");
+	refused(&(struct spec){ PLAIN }, -ENODEV, "No external routable interface for IPv4", "default route");
 	g_assert_cmpuint(journals(), ==, 0);
 }
 
