@@ -43,6 +43,8 @@ if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && [ -w /dev/net/tun ]; the
 	if [ -e "$BUILDDIR/plugins/net/bridge/bridge.so" ]; then
 		status 0 "so does bridge" "$check" --only NET --set name=brcheck --set create=on "$BUILDDIR/plugins/net/bridge/bridge.so"
 		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
+		status 0 "with an uplink too" "$check" --only NET --set name=brcheck --set uplink=vhcard0 "$BUILDDIR/plugins/net/bridge/bridge.so"
+		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
 	fi
 	status 1 "start() that fails is found" "$check" --only net-start --set how=start-fails "$BUILDDIR/tests/unit/net/odd-net.so"
 	status 1 "kinds that are no words are found" "$check" --only net-kinds "$BUILDDIR/tests/unit/net/odd-net.so"
