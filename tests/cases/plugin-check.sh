@@ -43,6 +43,8 @@ if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && [ -w /dev/net/tun ]; the
 	if [ -e "$BUILDDIR/plugins/net/bridge/bridge.so" ]; then
 		status 0 "so does bridge" "$check" --only NET --set name=brcheck --set create=on "$BUILDDIR/plugins/net/bridge/bridge.so"
 		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
+		status 0 "with an uplink too" "$check" --only NET --set name=brcheck --set uplink=vhcard0 "$BUILDDIR/plugins/net/bridge/bridge.so"
+		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
 	fi
 	setup="ip link add v0 type veth peer name v1 && ip link set v0 addrgenmode none && ip link set v1 addrgenmode none &&
 		ip link set v0 up && ip link set v1 up && ip addr add 10.9.0.1/24 dev v0 && ip route add default via 10.9.0.254"

@@ -76,13 +76,19 @@ static int same_attr(const struct rtattr *a, const struct rtattr *b)
 	return (!a && !b) || (a && b && a->rta_len == b->rta_len && !memcmp(RTA_DATA(a), RTA_DATA(b), RTA_PAYLOAD(a)));
 }
 
+/* RTNH_OK reads the length before it looks whether there is one. */
+static int hop_ok(const struct rtnexthop *h, int left)
+{
+	return left >= (int)sizeof(*h) && RTNH_OK(h, left);
+}
+
 /* Whether some hop of a multipath route goes through the interface. */
 static int hop_through(const struct rtattr *multi, int ifindex)
 {
 	const struct rtnexthop *h = multi ? RTA_DATA(multi) : NULL;
 	int left = multi ? (int)RTA_PAYLOAD(multi) : 0;
 
-	for (; h && RTNH_OK(h, left); left -= (int)NLMSG_ALIGN(h->rtnh_len), h = RTNH_NEXT(h))
+	for (; h && hop_ok(h, left); left -= (int)NLMSG_ALIGN(h->rtnh_len), h = RTNH_NEXT(h))
 		if (h->rtnh_ifindex == ifindex)
 			return 1;
 	return 0;
@@ -117,7 +123,7 @@ static void own_hops(struct nlmsghdr *h, int ifindex)
 	left = (int)RTA_PAYLOAD(multi);
 	behind = (char *)multi + RTA_ALIGN(multi->rta_len);
 	to = RTA_DATA(multi);
-	while (RTNH_OK(hop, left)) {
+	while (hop_ok(hop, left)) {
 		size_t len = NLMSG_ALIGN(hop->rtnh_len);
 		const struct rtnexthop *next = RTNH_NEXT(hop);
 
@@ -395,7 +401,7 @@ static void put_hops(struct nl *nl, const struct rtattr *multi, int from, int to
 	if (!copy)
 		return; /* the kernel refuses a route without hops */
 	memcpy(copy, RTA_DATA(multi), RTA_PAYLOAD(multi));
-	for (; RTNH_OK(h, left); left -= (int)NLMSG_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
+	for (; hop_ok(h, left); left -= (int)NLMSG_ALIGN(h->rtnh_len), h = RTNH_NEXT(h)) {
 		h->rtnh_flags &= RTNH_F_ONLINK | RTNH_F_PERVASIVE;
 		if (h->rtnh_ifindex == from) {
 			h->rtnh_ifindex = to;
