@@ -17,6 +17,9 @@ struct fake {
 	struct mem mem;
 	uint64_t balloon, disk_bytes;
 	char snapshot[64];
+	unsigned nics;
+	int limits[2]; /* given, of in and out */
+	struct rate_limit limit[2];
 };
 extern struct fake fake;
 void fake_set(enum mach_state s, const char *word, const char *reason); /* [main loop] */
