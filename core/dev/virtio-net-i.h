@@ -56,6 +56,7 @@ struct net_tx {
 	struct iovec *iov;
 	unsigned n_iov; /* 0: it goes nowhere */
 	uint16_t head;
+	uint8_t guard; /* because of the guard */
 	uint32_t len;
 };
 

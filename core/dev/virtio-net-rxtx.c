@@ -301,21 +301,28 @@ int net_tx_run(struct net_pair *p)
 			r = vq_pop(vq, &c);
 			if (r <= 0)
 				break;
-			t[got] = (struct net_tx){c.iov, c.n_out, c.head, (uint32_t)(c.out_len < UINT32_MAX ? c.out_len : UINT32_MAX)};
+			t[got] = (struct net_tx){.iov = c.iov, .n_iov = c.n_out, .head = c.head,
+						 .len = (uint32_t)(c.out_len < UINT32_MAX ? c.out_len : UINT32_MAX)};
 			n_iov += c.n_out + 1;
 			if (c.out_len < NET_HEADER + NET_FRAME || !p->link || p->dead) {
 				t[got].n_iov = 0;
-				net_count(&p->tx_dropped, 1);
 			} else if (p->judged && !net_judge(p, &t[got], got)) {
 				t[got].n_iov = 0;
+				t[got].guard = 1;
 			} else if (p->limited[NET_OUT]) {
-				rate_take(&p->net->rate[NET_OUT], c.out_len - NET_HEADER);
+				rate_take(&p->net->rate[NET_OUT], t[got].len - NET_HEADER);
 			}
 			got++;
 		}
 		done = got > 1 && p->have_ring ? tx_batch(p, t, got) : tx_each(p, t, got);
-		for (unsigned i = 0; i < done; i++)
+		for (unsigned i = 0; i < done; i++) {
 			vq_push(vq, t[i].head, 0);
+			if (!t[i].n_iov)
+				net_count(t[i].guard ? &p->guard_dropped : &p->tx_dropped, 1);
+		}
+		for (unsigned i = done; i < got && p->limited[NET_OUT]; i++)
+			if (t[i].n_iov)
+				rate_give(&p->net->rate[NET_OUT], t[i].len - NET_HEADER);
 		n += (int)done;
 		if (done < got) {
 			vq_unpop(vq, got - done);
