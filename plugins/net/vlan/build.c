@@ -35,6 +35,10 @@ static int make_bridge(struct nl *nl, const struct vlan_want *w, const char *tmp
 		b.proto = b.pvid = 0;
 		r = bridgedev_make(nl, &b, tmp, &s->bridge, e);
 	}
+	if (!r) { /* before it has a carrier: the host is in no VLAN; a kernel without IPv6 refuses this, which is as good */
+		brport_put_no_ipv6(nl, s->bridge.ifindex);
+		nl_commit(nl);
+	}
 	return r;
 }
 
