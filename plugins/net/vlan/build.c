@@ -35,6 +35,10 @@ static int make_bridge(struct nl *nl, const struct vlan_want *w, const char *tmp
 		b.proto = b.pvid = 0;
 		r = bridgedev_make(nl, &b, tmp, &s->bridge, e);
 	}
+	if (!r) { /* before it has a carrier: the host is in no VLAN; a kernel without IPv6 refuses this, which is as good */
+		brport_put_no_ipv6(nl, s->bridge.ifindex);
+		nl_commit(nl);
+	}
 	return r;
 }
 
@@ -98,7 +102,7 @@ static int make_vlan(struct nl *nl, const struct vlan_want *w, const char *tmp, 
 	return r;
 }
 
-/* Its name, its place in the bridge, and up: one step. */
+/* Its name (NULL: it has it; one that is up takes none), its place in the bridge, and up: one step. */
 static int place_vlan(struct nl *nl, const struct vlan_want *w, const char *name, struct vlan_shared *s)
 {
 	unsigned n = 0;
@@ -123,7 +127,7 @@ static int make_dev(struct nl *nl, const struct vlan_want *w, const char *tmp, s
 		r = make_vlan(nl, w, tmp, strcmp(name, full) ? full : NULL, s, e);
 	if (r < 0)
 		return r;
-	r = place_vlan(nl, w, fresh ? name : s->dev.name, s);
+	r = place_vlan(nl, w, fresh ? name : NULL, s);
 	if (r == -EEXIST && fresh) {
 		vlan_dev_name(w, 1, name, full);
 		r = place_vlan(nl, w, name, s);
@@ -142,7 +146,8 @@ static int make_dev(struct nl *nl, const struct vlan_want *w, const char *tmp, s
 		nl_put_u32(nl, IFLA_MASTER, 0);
 		nl_commit(nl);
 	} else {
-		memcpy(s->dev.name, name, sizeof(name));
+		if (fresh)
+			memcpy(s->dev.name, name, sizeof(name));
 		s->dev.master = s->bridge.ifindex;
 	}
 	return r;
