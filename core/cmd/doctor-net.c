@@ -68,11 +68,41 @@ static void tun(struct doctor *d)
 	close(fd);
 }
 
+/* Where the plugin passt looks for it. */
+static void passt(struct doctor *d)
+{
+	static const char *const at[] = {"/usr/bin/passt", "/usr/local/bin/passt"};
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(at); i++)
+		if (!access(at[i], X_OK)) {
+			doctor_add(d, DOCTOR_OK, "passt", NULL, "user networking by %s", at[i]);
+			return;
+		}
+	doctor_add(d, DOCTOR_NOTE, "passt", "install the package passt", "passt is not installed: no user networking (--net type=passt)");
+}
+
+/* Only looked at: opening it would load the module. */
+static void vhost_net(struct doctor *d)
+{
+	g_autofree char *remedy = NULL, *at = NULL;
+
+	if (access("/dev/vhost-net", R_OK | W_OK) == 0) {
+		doctor_add(d, DOCTOR_OK, "vhost-net", NULL, "the kernel can serve a NIC's rings (/dev/vhost-net)");
+		return;
+	}
+	if (errno != ENOENT)
+		at = doctor_blocked("/dev/vhost-net", R_OK | W_OK, &remedy);
+	doctor_add(d, DOCTOR_NOTE, "vhost-net", remedy ? remedy : "modprobe vhost_net", "%s: NICs are served in user space",
+		   at ? at : "/dev/vhost-net is not there");
+}
+
 void doctor_net(struct doctor *d)
 {
 	int bridge = try_bridge();
 
 	tun(d);
+	passt(d);
+	vhost_net(d);
 	if (bridge < 0)
 		doctor_add(d, DOCTOR_NOTE, "bridge", "run doctor as root to know", "whether the kernel has bridges cannot be tried by this user");
 	else if (bridge == 0 || bridge == EEXIST)

@@ -21,11 +21,12 @@ static int data_is(const struct command *c, void *buf, size_t len)
 	return c->len == len && iov_to_buf(c->iov, c->n, sizeof(struct virtio_net_ctrl_hdr), buf, len) == len;
 }
 
-static void tell_port(struct net *n)
+/* What the backend cannot filter is no failure. */
+static int tell_backend(struct net *n)
 {
 	struct net_filter f;
 	struct vh_net_filter x = {.size = sizeof(x)};
-	int vlans;
+	int vlans, r;
 
 	pthread_mutex_lock(&n->dev.lock);
 	f = n->filter;
@@ -39,8 +40,23 @@ static void tell_port(struct net *n)
 	x.n_unicast = f.n_uni;
 	x.n_multicast = f.n_multi;
 	x.vlans = vlans ? f.vlan : NULL;
-	net_port_set_filter(n->port, &x, NULL);
+	memcpy(x.mac, f.mac, 6);
+	r = net_port_set_filter(n->port, &x, NULL);
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+static int tell_port(struct net *n)
+{
+	int r = tell_backend(n);
+
 	net_update_pairs(n);
+	return r;
+}
+
+/* The pairs look by themselves when their queues start. */
+void net_tell_filter(struct vh_task *t)
+{
+	tell_backend(container_of(t, struct net, tell));
 }
 
 static int rx_mode(struct net *n, const struct command *c)
@@ -81,24 +97,40 @@ static int64_t mac_table(const struct command *c, uint64_t at, uint8_t table[NET
 	return (int64_t)(at + (uint64_t)count * 6);
 }
 
+static void take_mac(struct net *n, const uint8_t mac[6], uint8_t old[6])
+{
+	pthread_mutex_lock(&n->dev.lock);
+	memcpy(old, n->filter.mac, 6);
+	memcpy(n->filter.mac, mac, 6);
+	memcpy(n->config.mac, mac, 6);
+	pthread_mutex_unlock(&n->dev.lock);
+}
+
+static int mac_address(struct net *n, const struct command *c)
+{
+	uint8_t mac[6], old[6];
+	int r;
+
+	if (!data_is(c, mac, 6) || mac[0] & 1)
+		return -EINVAL;
+	if (n->guard.mode && memcmp(mac, n->mac, 6)) /* better told than that nothing it sends arrives */
+		return -EPERM;
+	take_mac(n, mac, old);
+	r = tell_port(n);
+	if (r < 0) { /* a backend that hears only its own address, and cannot have this one */
+		take_mac(n, old, mac);
+		net_update_pairs(n);
+	}
+	return r;
+}
+
 static int mac_command(struct net *n, const struct command *c)
 {
 	struct net_filter f;
-	uint8_t mac[6];
 	int64_t at;
 
-	if (c->cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET) {
-		if (!data_is(c, mac, 6) || mac[0] & 1)
-			return -EINVAL;
-		if (n->guard.mode && memcmp(mac, n->mac, 6)) /* better told than that nothing it sends arrives */
-			return -EPERM;
-		pthread_mutex_lock(&n->dev.lock);
-		memcpy(n->filter.mac, mac, 6);
-		memcpy(n->config.mac, mac, 6);
-		pthread_mutex_unlock(&n->dev.lock);
-		tell_port(n);
-		return 0;
-	}
+	if (c->cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET)
+		return mac_address(n, c);
 	if (c->cmd != VIRTIO_NET_CTRL_MAC_TABLE_SET)
 		return -EINVAL;
 	pthread_mutex_lock(&n->dev.lock);

@@ -56,10 +56,12 @@ struct net_tx {
 	struct iovec *iov;
 	unsigned n_iov; /* 0: it goes nowhere */
 	uint16_t head;
+	uint8_t guard; /* because of the guard */
 	uint32_t len;
 };
 
 struct net;
+struct net_stream;
 struct net_pair {
 	struct net *net;
 	unsigned index;
@@ -90,6 +92,7 @@ struct net_pair {
 	uint8_t *judged;         /* with a guard: what it saw of each packet of a batch, which is what is sent */
 	struct io_uring ring;    /* for batches of sent packets, while the queue runs */
 	int have_ring;
+	struct net_stream *stream; /* NULL: the fd is a tap's */
 	uint8_t *scratch;        /* NET_SCRATCH: the tail of a packet that the offered buffers did not hold */
 	uint64_t rx_packets, tx_packets, rx_bytes, tx_bytes, rx_dropped, tx_dropped, guard_dropped; /* atomic for readers */
 };
@@ -106,6 +109,8 @@ struct net {
 	int kernel_can; /* every pair has a vhost-net */
 	int kernel;     /* atomic: it is to be used */
 	uint64_t guard_told; /* atomic: when its last complaint was */
+	struct vh_loop *loop; /* the control queue's */
+	struct vh_task tell;
 	/* Under the device's lock. */
 	struct virtio_net_space config;
 	struct net_filter filter;
@@ -136,6 +141,13 @@ void net_tx_stop(struct net_pair *p);
 int net_rx_run(struct net_pair *p);    /* packets moved */
 int net_tx_run(struct net_pair *p);
 void net_rx_buffers(struct net_pair *p); /* the driver says that there are new ones */
+/* -stream.c: a pair whose fd is a stream socket. [queue], but for the first two. */
+int net_stream_new(struct net_pair *p);
+void net_stream_free(struct net_pair *p); /* also after net_stream_new() failed */
+int net_stream_broken(const struct net_pair *p);
+void net_stream_rx_start(struct net_pair *p);
+int net_stream_rx(struct net_pair *p);
+int net_stream_tx(struct net_pair *p);
 void net_pair_update(struct vh_task *t); /* [queue] takes over filter, activity and link */
 void net_update_pairs(struct net *n);    /* [any] posts that to all */
 void net_watch(struct net_pair *p);      /* [queue] the tap is watched for what is waited for */
@@ -156,6 +168,7 @@ void net_release(struct net_pair *p, int dir); /* forgets that; the caller goes 
 int net_judge(struct net_pair *p, struct net_tx *t, unsigned slot);
 void net_announce(struct vh_task *t);
 void net_ctrl_run(struct virtio_queue *q);
+void net_tell_filter(struct vh_task *t); /* [control queue's loop] tells the port what passes */
 int net_set_offloads(struct net *n, uint64_t guest); /* bits VIRTIO_NET_F_GUEST_* */
 
 #endif

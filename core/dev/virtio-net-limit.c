@@ -111,7 +111,6 @@ static void complain(struct net_pair *p, enum guard_verdict v)
 	struct net *n = p->net;
 	uint64_t now = loop_now(p->loop), told = __atomic_load_n(&n->guard_told, __ATOMIC_RELAXED);
 
-	net_count(&p->guard_dropped, 1);
 	if (told && now - told < COMPLAIN_NS)
 		return;
 	if (__atomic_compare_exchange_n(&n->guard_told, &told, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))

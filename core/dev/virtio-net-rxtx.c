@@ -8,7 +8,7 @@
  */
 #include <sys/stat.h>
 #include <unistd.h>
-#include "dev/virtio-net-i.h"
+#include "dev/virtio-net-rx.h"
 
 #define RX_BUDGET 64
 #define TX_BUDGET 128
@@ -62,77 +62,14 @@ static void pair_event(void *ctx, uint32_t events)
 		if (p->tx_on)
 			net_tx_run(p);
 	}
-	if (events & VH_IN && p->rx_on)
+	if (events & VH_IN && p->rx_on && p->starved)
+		net_watch(p);
+	else if (events & VH_IN && p->rx_on)
 		net_rx_run(p);
 }
 
-static int mac_in(const uint8_t mac[6], const uint8_t (*table)[6], unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (!memcmp(mac, table[i], 6))
-			return 1;
-	return 0;
-}
-
-static int passes(const struct net_filter *f, const uint8_t *frame, size_t len)
-{
-	static const uint8_t broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
-
-	if (f->promisc)
-		return 1;
-	if (f->vlans_on && len >= 16 && frame[12] == 0x81 && frame[13] == 0) {
-		unsigned vid = (frame[14] << 8 | frame[15]) & 0xfff;
-
-		if (!(f->vlan[vid / 64] >> (vid % 64) & 1))
-			return 0;
-	}
-	if (frame[0] & 1) {
-		if (!memcmp(frame, broadcast, 6))
-			return !f->nobcast;
-		if (f->nomulti)
-			return 0;
-		return f->allmulti || f->multi_overflow || mac_in(frame, f->multi, f->n_multi);
-	}
-	if (f->nouni)
-		return 0;
-	return f->alluni || f->uni_overflow || !memcmp(frame, f->mac, 6) || mac_in(frame, f->uni, f->n_uni);
-}
-
-struct rx_batch {
-	struct {
-		uint16_t head;
-		uint32_t len;
-	} buf[NET_QUEUE_SIZE];
-	unsigned n;     /* buffers */
-	unsigned n_iov; /* their iovecs, in p->iov */
-	size_t len;
-};
-
-/* One more receive buffer. 1, 0: there is none, < 0: broken. */
-static int rx_take(struct net_pair *p, struct rx_batch *b)
-{
-	struct vq_chain c = {.iov = p->iov + b->n_iov, .cap = NET_RX_CHAIN};
-	int r;
-
-	if (b->n == NET_QUEUE_SIZE || b->n_iov > NET_RX_IOV - NET_RX_CHAIN)
-		return 0;
-	r = vq_pop(&p->rx->vq, &c);
-	if (r <= 0)
-		return r;
-	if (c.in_len < NET_HEADER)
-		return vq_break(&p->rx->vq, "a receive buffer has no room for the header");
-	if (c.n_out)
-		memmove(c.iov, c.iov + c.n_out, c.n_in * sizeof(*c.iov));
-	b->buf[b->n].head = c.head;
-	b->buf[b->n].len = (uint32_t)c.in_len;
-	b->n++;
-	b->n_iov += c.n_in;
-	b->len += c.in_len;
-	return 1;
-}
-
 /* Spreads a packet of `len` bytes that lies in the batch's buffers and then in scratch. 1: it is in the ring, 0: dropped. */
-static int rx_deliver(struct net_pair *p, struct rx_batch *b, size_t len)
+static int rx_deliver(struct net_pair *p, struct net_rx_batch *b, size_t len)
 {
 	struct virtqueue *vq = &p->rx->vq;
 	size_t held = b->len, left = len;
@@ -145,7 +82,7 @@ static int rx_deliver(struct net_pair *p, struct rx_batch *b, size_t len)
 	if (p->filtering) {
 		size_t n = iov_to_buf(p->iov, b->n_iov + 1, NET_HEADER, frame, len - NET_HEADER < 16 ? len - NET_HEADER : 16);
 
-		if (!passes(&p->filter, frame, n))
+		if (!net_passes(&p->filter, frame, n))
 			return 0;
 	}
 	while (len > held) { /* scratch holds [held, len), from its start */
@@ -154,7 +91,7 @@ static int rx_deliver(struct net_pair *p, struct rx_batch *b, size_t len)
 
 		if (!p->mergeable)
 			return 0;
-		r = rx_take(p, b);
+		r = net_rx_take(p, b);
 		if (r <= 0)
 			return r;
 		iov_from_buf(p->iov + at, b->n_iov - at, 0, p->scratch + (was - held), len - was < b->len - was ? len - was : b->len - was);
@@ -178,14 +115,14 @@ static int rx_deliver(struct net_pair *p, struct rx_batch *b, size_t len)
 static int rx_one(struct net_pair *p)
 {
 	struct virtqueue *vq = &p->rx->vq;
-	struct rx_batch b;
+	struct net_rx_batch b;
 	ssize_t n;
 	int r;
 
 	b.n = b.n_iov = 0;
 	b.len = 0;
 	do
-		r = rx_take(p, &b);
+		r = net_rx_take(p, &b);
 	while (r > 0 && b.n < p->rx_want);
 	if (r < 0) {
 		virtio_queue_broken(p->rx);
@@ -197,8 +134,7 @@ static int rx_one(struct net_pair *p)
 			return 1;
 		}
 		p->rx->quiet = 0;
-		p->starved = 1;
-		net_watch(p);
+		p->starved = 1; /* the tap is watched until it says something: often the driver is faster, and nothing changes */
 		return 0;
 	}
 	p->iov[b.n_iov] = (struct iovec){p->scratch, NET_SCRATCH};
@@ -235,6 +171,8 @@ int net_rx_run(struct net_pair *p)
 
 	if (p->starved || p->dead || !p->active || p->held[NET_IN] || p->rx->vq.broken)
 		return 0;
+	if (__builtin_expect(p->stream != NULL, 0))
+		return net_stream_rx(p);
 	while (n < RX_BUDGET && !(p->limited[NET_IN] && net_hold(p, NET_IN)) && rx_one(p))
 		n++;
 	virtio_queue_flush(p->rx);
@@ -251,7 +189,7 @@ void net_rx_buffers(struct net_pair *p)
 	p->rx->quiet = 1;
 	if (p->starved) {
 		p->starved = 0;
-		net_watch(p);
+		net_watch(p); /* nothing to do if it still is */
 	}
 	net_rx_run(p);
 }
@@ -350,6 +288,8 @@ int net_tx_run(struct net_pair *p)
 
 	if (p->blocked || p->held[NET_OUT])
 		return 0;
+	if (__builtin_expect(p->stream != NULL, 0))
+		return net_stream_tx(p);
 	while (n < TX_BUDGET && r > 0 && !p->held[NET_OUT]) {
 		unsigned got = 0, n_iov = 0, done;
 
@@ -361,21 +301,28 @@ int net_tx_run(struct net_pair *p)
 			r = vq_pop(vq, &c);
 			if (r <= 0)
 				break;
-			t[got] = (struct net_tx){c.iov, c.n_out, c.head, (uint32_t)(c.out_len < UINT32_MAX ? c.out_len : UINT32_MAX)};
+			t[got] = (struct net_tx){.iov = c.iov, .n_iov = c.n_out, .head = c.head,
+						 .len = (uint32_t)(c.out_len < UINT32_MAX ? c.out_len : UINT32_MAX)};
 			n_iov += c.n_out + 1;
 			if (c.out_len < NET_HEADER + NET_FRAME || !p->link || p->dead) {
 				t[got].n_iov = 0;
-				net_count(&p->tx_dropped, 1);
 			} else if (p->judged && !net_judge(p, &t[got], got)) {
 				t[got].n_iov = 0;
+				t[got].guard = 1;
 			} else if (p->limited[NET_OUT]) {
-				rate_take(&p->net->rate[NET_OUT], c.out_len - NET_HEADER);
+				rate_take(&p->net->rate[NET_OUT], t[got].len - NET_HEADER);
 			}
 			got++;
 		}
 		done = got > 1 && p->have_ring ? tx_batch(p, t, got) : tx_each(p, t, got);
-		for (unsigned i = 0; i < done; i++)
+		for (unsigned i = 0; i < done; i++) {
 			vq_push(vq, t[i].head, 0);
+			if (!t[i].n_iov)
+				net_count(t[i].guard ? &p->guard_dropped : &p->tx_dropped, 1);
+		}
+		for (unsigned i = done; i < got && p->limited[NET_OUT]; i++)
+			if (t[i].n_iov)
+				rate_give(&p->net->rate[NET_OUT], t[i].len - NET_HEADER);
 		n += (int)done;
 		if (done < got) {
 			vq_unpop(vq, got - done);
@@ -395,7 +342,10 @@ int net_tx_run(struct net_pair *p)
 void net_rx_start(struct net_pair *p)
 {
 	p->rx_on = 1;
-	p->starved = p->dead = 0;
+	p->starved = 0;
+	p->dead = p->stream && net_stream_broken(p);
+	if (p->stream)
+		net_stream_rx_start(p);
 	p->rx_want = 1;
 	p->rx->quiet = 1;
 	net_pair_update(&p->update);
@@ -445,12 +395,15 @@ void net_pair_update(struct vh_task *t)
 	}
 	pthread_mutex_unlock(&n->dev.lock);
 	if (p->active && !was)
-		p->dead = 0;
+		p->dead = p->stream && net_stream_broken(p);
 	for (int i = NET_IN; i <= NET_OUT; i++) /* the limit may have changed: whoever waits asks again */
 		if (p->held[i])
 			loop_timer_at(p->timer[i], 1);
 	net_watch(p);
 	net_vhost_update(p);
+	/* What a stream's buffer holds no event tells of. */
+	if (p->stream && p->active && !was && p->rx_on)
+		net_rx_run(p);
 }
 
 void net_update_pairs(struct net *n)

@@ -108,6 +108,8 @@ static int net_start(struct virtio_dev *d)
 
 	n->filter.vlans_on = virtio_has(d, VIRTIO_NET_F_CTRL_VLAN);
 	net_vhost_negotiated(n);
+	/* What the driver before wanted is forgotten. */
+	loop_post(n->loop, &n->tell);
 	r = net_set_offloads(n, d->acked);
 	if (r >= 0 && n->n_pairs > 1)
 		r = net_port_set_pairs(n->port, 1);
@@ -170,11 +172,20 @@ static void forget_update(void *ctx)
 	loop_cancel(p->loop, &p->announce);
 }
 
+static void forget_tell(void *ctx)
+{
+	struct net *n = ctx;
+
+	loop_cancel(n->loop, &n->tell);
+}
+
 static void net_free(struct virtio_dev *d)
 {
 	struct net *n = net_of(d);
 
 	virtio_pci_exit(d);
+	if (n->loop)
+		loop_call(n->loop, forget_tell, n);
 	for (unsigned i = 0; n->pair && i < n->n_pairs; i++) {
 		struct net_pair *p = &n->pair[i];
 
@@ -183,6 +194,7 @@ static void net_free(struct virtio_dev *d)
 		free(p->iov);
 		free(p->tx_iov);
 		free(p->scratch);
+		net_stream_free(p);
 	}
 	net_limit_free(n);
 	net_vhost_free(n);
@@ -252,7 +264,8 @@ static int make_pair(struct net *n, unsigned i, struct vh_loop *l, struct vh_err
 	p->scratch = calloc(1, NET_SCRATCH); /* pages that no packet needs are never touched */
 	if (p->fd < 0)
 		return err_set(e, p->fd, "the port has no queue pair %u", i);
-	if (!p->iov || !p->tx_iov || !p->scratch)
+	if (!p->iov || !p->tx_iov || !p->scratch ||
+	    (net_port_info(n->port)->path == VH_NET_PATH_STREAM && net_stream_new(p) < 0))
 		return err_set(e, -ENOMEM, "no memory for a queue pair");
 	return 0;
 }
@@ -269,6 +282,8 @@ int virtio_net_new(struct vm *v, struct pci_host *h, const struct virtio_net_con
 		return err_set(e, -ENOMEM, "no memory for a network device");
 	d = &n->dev;
 	n->port = c->port;
+	n->loop = c->loops[0];
+	n->tell.fn = net_tell_filter;
 	n->n_pairs = c->pairs ? c->pairs : 1;
 	n->link = 1;
 	n->label = strdup(c->label ? c->label : "net");

@@ -198,7 +198,7 @@ static int do_set_filter(struct wire *w)
 	static _Alignas(8) uint64_t vlans[4096 / 64];
 	struct child_port *p = find(w);
 	struct vh_net_filter f = { .size = sizeof(f) };
-	const void *map;
+	const void *map, *mac;
 	uint64_t n;
 	ERR_AUTO(e);
 
@@ -219,6 +219,9 @@ static int do_set_filter(struct wire *w)
 			memcpy(vlans, map, sizeof(vlans));
 		f.vlans = vlans;
 	}
+	mac = wire_get(w, sizeof(f.mac));
+	if (mac)
+		memcpy(f.mac, mac, sizeof(f.mac));
 	if (!p || w->bad)
 		return answer(-EPROTO, NULL);
 	if (!p->ops->set_filter)

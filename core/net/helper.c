@@ -258,6 +258,7 @@ int net_helper_set_filter(uint64_t id, const struct vh_net_filter *f, struct vh_
 	wire_put_u64(w, f->vlans != NULL);
 	if (f->vlans)
 		wire_put(w, f->vlans, 4096 / 8);
+	wire_put(w, f->mac, sizeof(f->mac));
 	r = call(e);
 	pthread_mutex_unlock(&helper.lock);
 	return r;

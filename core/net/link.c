@@ -68,7 +68,7 @@ int net_port_stats(const struct net_port *p, struct net_port_stats *out)
 	_Alignas(8) char buf[16384];
 	struct rtnl_link_stats64 s = { 0 };
 	const struct rtattr *a;
-	int r = ask(NULL, (int)net_port_info(p)->ifindex, 0, buf, sizeof(buf));
+	int r = net_port_info(p)->ifindex ? ask(NULL, (int)net_port_info(p)->ifindex, 0, buf, sizeof(buf)) : -EOPNOTSUPP;
 
 	if (r < 0)
 		return r;

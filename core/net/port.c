@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/helper.h"
@@ -79,6 +80,8 @@ int net_port_set_offload(struct net_port *p, uint64_t offload)
 {
 	if (offload & ~p->info.offload)
 		return -EOPNOTSUPP;
+	if (p->info.path != VH_NET_PATH_TAP)
+		return 0;
 	return ioctl(p->fd[0], TUNSETOFFLOAD, (unsigned long)tun_flags(offload)) < 0 ? -errno : 0;
 }
 
@@ -88,6 +91,8 @@ int net_port_set_pairs(struct net_port *p, unsigned active)
 
 	if (!active || active > p->pairs)
 		return -EINVAL;
+	if (p->info.path != VH_NET_PATH_TAP) /* one pair, always on */
+		return 0;
 	while (p->active != active) {
 		unsigned i = p->active < active ? p->active : p->active - 1;
 
@@ -114,12 +119,30 @@ static int set_up_fd(int fd, struct vh_err *e)
 	return 0;
 }
 
+/* Lengths are found only in an undisturbed row of bytes; there is no header, so no offload. */
+static int set_up_stream(struct net_port *p, struct vh_err *e)
+{
+	int type = 0, flags = fcntl(p->fd[0], F_GETFL);
+	socklen_t len = sizeof(type);
+
+	if (p->pairs != 1)
+		return err_set(e, -EPROTO, "the backend gave %u queue pairs for a stream, which has one", p->pairs);
+	if (getsockopt(p->fd[0], SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
+		return err_set(e, -EPROTO, "the backend's fd is no stream socket");
+	if (flags < 0 || fcntl(p->fd[0], F_SETFL, flags | O_NONBLOCK) < 0)
+		return err_set(e, -errno, "the backend's fd cannot be made non-blocking: %s", g_strerror(errno));
+	p->info.offload = 0;
+	return 0;
+}
+
 static int set_up(struct net_port *p, const struct net_config *c, struct vh_err *e)
 {
 	static const uint64_t drop[] = { 0, VH_NET_USO, VH_NET_UFO, VH_NET_ECN, VH_NET_TSO6, VH_NET_TSO4, VH_NET_CSUM };
 	uint64_t can = p->info.offload & c->offload;
 	int r = 0;
 
+	if (p->info.path == VH_NET_PATH_STREAM)
+		return set_up_stream(p, e);
 	if (p->info.path != VH_NET_PATH_TAP)
 		return err_set(e, -EOPNOTSUPP, "the backend's datapath is of kind %u, which this vhost does not know", p->info.path);
 	if (p->info.vnet_hdr < VNET_HDR_LEN)
@@ -261,6 +284,11 @@ int net_port_set_link(struct net_port *p, int up, struct vh_err *e)
 	if (!r || r == -EOPNOTSUPP)
 		p->info.link = up != 0;
 	return r;
+}
+
+void net_port_lost(struct net_port *p)
+{
+	__atomic_store_n(&p->info.link, 0, __ATOMIC_RELAXED);
 }
 
 int net_port_set_filter(struct net_port *p, const struct vh_net_filter *f, struct vh_err *e)

@@ -27,7 +27,7 @@ int net_port_open(const struct net_config *c, struct net_port **out, struct vh_e
 void net_port_close(struct net_port *p);
 const struct vh_net_info *net_port_info(const struct net_port *p); /* offload: what the fds really can */
 const char *net_port_network(const struct net_port *p); /* NULL: of none */
-int net_port_fd(const struct net_port *p, unsigned pair); /* non-blocking, IFF_VNET_HDR with 12-byte headers */
+int net_port_fd(const struct net_port *p, unsigned pair); /* non-blocking; a tap: IFF_VNET_HDR with 12-byte headers */
 /* What the guest can receive, within info's offload (VH_NET_TSO4 and others need VH_NET_CSUM); none at first. */
 int net_port_set_offload(struct net_port *p, uint64_t offload);
 int net_port_set_pairs(struct net_port *p, unsigned active); /* TUNSETQUEUE; at first all are on */
@@ -35,6 +35,8 @@ int net_port_set_pairs(struct net_port *p, unsigned active); /* TUNSETQUEUE; at 
  * info's link follows. */
 int net_port_set_link(struct net_port *p, int up, struct vh_err *e);
 int net_port_set_filter(struct net_port *p, const struct vh_net_filter *f, struct vh_err *e);
+/* [any] The device says that a stream's other side is gone: info's link is down from now on. */
+void net_port_lost(struct net_port *p);
 int net_port_plan(const struct net_config *c, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 struct net_port_stats { uint64_t rx_packets, rx_bytes, rx_errors, rx_dropped, tx_packets, tx_bytes, tx_errors, tx_dropped; };
 /* The kernel's counts, as the guest sees them: rx is what it received. [any], one netlink call. */

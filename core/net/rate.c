@@ -98,6 +98,16 @@ void rate_take(struct rate *r, uint64_t bytes)
 	pthread_mutex_unlock(&r->lock);
 }
 
+void rate_give(struct rate *r, uint64_t bytes)
+{
+	pthread_mutex_lock(&r->lock);
+	if (r->limit.bytes)
+		r->bytes += (wide)bytes * SECOND;
+	if (r->limit.packets)
+		r->packets += SECOND;
+	pthread_mutex_unlock(&r->lock);
+}
+
 uint64_t rate_waits(struct rate *r)
 {
 	uint64_t n;

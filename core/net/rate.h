@@ -34,6 +34,7 @@ void rate_get(struct rate *r, struct rate_limit *l);
 int rate_limits(const struct rate_limit *l);
 uint64_t rate_wait(struct rate *r, uint64_t now); /* 0: a packet may go; else how long until one may, which is counted */
 void rate_take(struct rate *r, uint64_t bytes); /* of one packet that goes */
+void rate_give(struct rate *r, uint64_t bytes); /* that did not go after all */
 uint64_t rate_waits(struct rate *r);
 
 #endif

@@ -84,6 +84,7 @@ static int snap_name(const char *snap, struct vh_err *e)
 
 int store_snapshot_create(struct store_pool *p, const char *volume, const char *snap, int beside_writer, struct vh_err *e)
 {
+	struct vh_snap_spec s = {.size = sizeof(s), .flags = beside_writer ? VH_SNAP_IN_USE : 0, .volume = volume, .snap = snap};
 	struct lease *l = NULL;
 	int ret = vol_about(p, volume, snap_name(snap, e), e);
 
@@ -93,7 +94,7 @@ int store_snapshot_create(struct store_pool *p, const char *volume, const char *
 		ret = lease(p, volume, beside_writer ? VH_ATTACH_PEEK : VH_ATTACH_RO, "snapshot create", &l, e);
 	if (ret)
 		return ret;
-	ret = p->ops->snapshot_create(p->pool, volume, snap, e);
+	ret = p->ops->snapshot_create(p->pool, &s, e);
 	lease_drop(l);
 	return vol_about(p, volume, ret, e);
 }

@@ -16,6 +16,7 @@ struct check_ctx {
 	struct plug_ident note;
 	uint64_t seed;           /* --seed; the same seed makes the same run */
 	const struct kvs *set;   /* --set key=value: options for opening; create.key=value: for creating */
+	const char *net_setup;   /* --net-setup: a shell command for each check's network namespace; NULL: it stays empty */
 	uint64_t random;         /* check_random's state */
 	char *tmp;               /* the check's private folder */
 	struct plug_image image; /* once check_load() was called */

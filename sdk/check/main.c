@@ -12,7 +12,7 @@
 const struct check_group *const check_groups[] = {&group_load, &group_skew, &group_io, &group_map, &group_crash, &group_pool, &group_net, NULL};
 
 static gboolean opt_list, opt_in_process, opt_json, opt_valgrind, opt_verbose;
-static char **opt_only, **opt_set;
+static char **opt_only, **opt_set, *opt_net_setup;
 static gint64 opt_seed;
 
 static const GOptionEntry entries[] = {
@@ -21,6 +21,7 @@ static const GOptionEntry entries[] = {
 	{"seed", 's', 0, G_OPTION_ARG_INT64, &opt_seed, "The seed of random checks; a failure prints the one it had", "N"},
 	{"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &opt_set, "An option for opening (KEY=VALUE) or creating (create.KEY=VALUE)",
 	 "KEY=VALUE"},
+	{"net-setup", 0, 0, G_OPTION_ARG_STRING, &opt_net_setup, "What a network backend needs: run in each check's network namespace", "COMMAND"},
 	{"in-process", 0, 0, G_OPTION_ARG_NONE, &opt_in_process, "No child processes, no deadlines: for a debugger", NULL},
 	{"valgrind", 0, 0, G_OPTION_ARG_NONE, &opt_valgrind, "Run under valgrind; what it finds is a failure", NULL},
 	{"json", 0, 0, G_OPTION_ARG_NONE, &opt_json, "One JSON object instead of TAP", NULL},
@@ -254,11 +255,13 @@ int main(int argc, char **argv)
 	}
 	c.seed = opt_seed ? (uint64_t)opt_seed : (uint64_t)g_get_real_time() % 1000000007;
 	c.set = &set;
+	c.net_setup = opt_net_setup;
 	read_note(&c);
 	r = run_all(&c);
 	free((char *)c.path);
 	g_free(set.v);
 	g_strfreev(opt_only);
 	g_strfreev(opt_set);
+	g_free(opt_net_setup);
 	return r;
 }

@@ -439,6 +439,13 @@ static void pool_clone(struct check_ctx *c)
 	env_close(&v);
 }
 
+static int snapshot(struct env *v, const char *name, const char *snap, uint64_t flags, struct vh_err *e)
+{
+	struct vh_snap_spec s = {.size = sizeof(s), .flags = flags, .volume = name, .snap = snap};
+
+	return v->ops->snapshot_create(v->pool, &s, e);
+}
+
 static void pool_snapshots(struct check_ctx *c)
 {
 	struct found f = {.c = c, .name = SNAP};
@@ -452,7 +459,7 @@ static void pool_snapshots(struct check_ctx *c)
 		check_skip(c, "this type has no snapshots");
 	name = volume(&v);
 	CHECK(c, v.ops->snapshot_list(v.pool, name, find, &f, &e) >= 0 && !f.all, "a new volume has snapshots");
-	r = v.ops->snapshot_create(v.pool, name, SNAP, &e);
+	r = snapshot(&v, name, SNAP, 0, &e);
 	CHECK(c, !r, "snapshot_create() failed: %d %s", r, e.cause ? e.cause : "");
 	f = (struct found){.c = c, .name = SNAP};
 	CHECK(c, !v.ops->snapshot_list(v.pool, name, find, &f, NULL) && f.times == 1 && f.all == 1, "the snapshot is listed %u times", f.times);
@@ -471,6 +478,44 @@ static void pool_snapshots(struct check_ctx *c)
 	f = (struct found){.c = c, .name = SNAP};
 	v.ops->snapshot_list(v.pool, name, find, &f, NULL);
 	CHECK(c, !f.all, "removed, it is still listed");
+	env_close(&v);
+}
+
+/* Beside a writer, when it is asked for; and never by accident. */
+static void pool_snapshot_in_use(struct check_ctx *c)
+{
+	struct vh_err e = {0}, e2 = {0};
+	const struct vh_volume_ops *ops;
+	struct found f = {.c = c, .name = SNAP};
+	struct env v;
+	const char *name;
+	void *vol;
+	int r;
+
+	env_open(&v, c);
+	if (!v.ops->snapshot_create || !(v.ops->caps & VH_POOL_SNAPSHOT))
+		check_skip(c, "this type has no snapshots");
+	name = volume(&v);
+	r = snapshot(&v, name, SNAP, UINT64_C(1) << 31, NULL);
+	CHECK(c, r == -EOPNOTSUPP, "a flag that must be understood and is not known gave %d, not -EOPNOTSUPP", r);
+	CHECK(c, v.ops->snapshot_list(v.pool, name, find, &f, NULL) >= 0 && !f.all, "refused, it took a snapshot all the same");
+	CHECK(c, !do_attach(&v, name, VH_ATTACH_RW_EXCL, 0, &vol, &ops, &e), "attach() failed: %s", e.cause ? e.cause : "");
+	if (v.ops->caps & VH_POOL_LEASE) {
+		r = snapshot(&v, name, SNAP, 0, &e2);
+		CHECK(c, r == -EBUSY && e2.cause, "a snapshot of a volume in use gave %d, not -EBUSY with a text", r);
+	}
+	r = snapshot(&v, name, SNAP, VH_SNAP_IN_USE | UINT64_C(1) << 63, &e);
+	CHECK(c, !r, "with VH_SNAP_IN_USE it failed: %d %s", r, e.cause ? e.cause : "");
+	f = (struct found){.c = c, .name = SNAP};
+	CHECK(c, !v.ops->snapshot_list(v.pool, name, find, &f, NULL) && f.times == 1 && f.all == 1, "the snapshot is listed %u times", f.times);
+	if (v.ops->caps & VH_POOL_LEASE)
+		CHECK(c, do_attach(&v, name, VH_ATTACH_RO, 0, &(void *){NULL}, &(const struct vh_volume_ops *){NULL}, NULL) == -EBUSY,
+		      "the snapshot took away its user's lease");
+	ops->close(vol);
+	r = v.ops->snapshot_remove(v.pool, name, SNAP, NULL, &e);
+	CHECK(c, !r, "snapshot_remove() failed: %d %s", r, e.cause ? e.cause : "");
+	CHECK(c, !do_attach(&v, name, VH_ATTACH_RW_EXCL, 0, &vol, &ops, &e), "afterwards it cannot be attached: %s", e.cause ? e.cause : "");
+	ops->close(vol);
 	env_close(&v);
 }
 
@@ -530,6 +575,8 @@ static const struct check checks[] = {
 	{"pool-meta", "values beside a volume come back whole, and go with it", HDR, pool_meta, VH_KIND_POOL, 60},
 	{"pool-clone", "a clone is a volume of its own", HDR, pool_clone, VH_KIND_POOL, 60},
 	{"pool-snapshots", "snapshots come, are listed, are gone back to and go", HDR, pool_snapshots, VH_KIND_POOL, 60},
+	{"pool-snapshot-in-use", "a snapshot beside a writer is taken only when asked for, and leaves the writer alone", HDR,
+	 pool_snapshot_in_use, VH_KIND_POOL, 60},
 	{"pool-cancel", "a cancelled create leaves nothing behind", HDR, pool_cancel, VH_KIND_POOL, 60},
 	{"pool-path", "path() is absolute and stays within its buffer", HDR, pool_path, VH_KIND_POOL, 60},
 	{0},

@@ -98,4 +98,17 @@ start b --net type=nat,name=vho,address=192.168.79.1/24
 is "the next VM collects as well" "$(ip -o link show vhn 2>/dev/null; nft list tables)" "table inet vhost_vho"
 status 0 "and ends" vhost vm kill b
 settles "nothing is left"
+
+# A container may not make a process namespace: the keeper is a plain process then.
+if command -v setpriv >/dev/null; then
+	run setpriv --bounding-set=-sys_admin "$VHOST" run --detach --name a --kernel "$guest" --cmdline end=echo --memory 32M --serial none --net "$net"
+	is "without CAP_SYS_ADMIN a VM makes a network" "$rc" 0
+	is "with dnsmasq" "$(processes | paste -sd' ')" "dnsmasq vhost-dhcp"
+	is "in no process namespace of its own" "$(for p in $(pgrep -x dnsmasq); do [ "$(readlink "/proc/$p/ns/net")" = "$(readlink /proc/self/ns/net)" ] && readlink "/proc/$p/ns/pid"; done)" \
+		"$(readlink /proc/self/ns/pid)"
+	status 0 "and its end" vhost vm kill a
+	settles "leaves nothing either"
+else
+	skip "without CAP_SYS_ADMIN" "setpriv is not installed"
+fi
 finish

@@ -46,6 +46,20 @@ if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && [ -w /dev/net/tun ]; the
 		status 0 "with an uplink too" "$check" --only NET --set name=brcheck --set uplink=vhcard0 "$BUILDDIR/plugins/net/bridge/bridge.so"
 		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
 	fi
+	setup="ip link add v0 type veth peer name v1 && ip link set v0 addrgenmode none && ip link set v1 addrgenmode none &&
+		ip link set v0 up && ip link set v1 up && ip addr add 10.9.0.1/24 dev v0 && ip route add default via 10.9.0.254"
+	if [ -e "$BUILDDIR/plugins/net/macvtap/macvtap.so" ] && unshare -n sh -c "$setup && ip link add probe link v0 type macvtap" 2>/dev/null; then
+		status 0 "so does macvtap" "$check" --only NET --net-setup "$setup" --set uplink=v0 --set host=on "$BUILDDIR/plugins/net/macvtap/macvtap.so"
+		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
+	else
+		skip "macvtap" "it is not built, or this kernel has none"
+	fi
+	if [ -x /usr/bin/passt ]; then
+		status 0 "so does passt" "$check" --only NET --net-setup "$setup" --set address=10.9.0.2/24 "$BUILDDIR/plugins/net/passt/passt.so"
+		is "of it only link and start, which it has not, are skipped" "$(grep SKIP <<<"$out" | sed 's/.* - \(net-[a-z]*\):.*/\1/' | paste -sd' ')" "net-link net-start"
+	else
+		skip "passt" "passt is not installed"
+	fi
 	status 1 "start() that fails is found" "$check" --only net-start --set how=start-fails "$BUILDDIR/tests/unit/net/odd-net.so"
 	status 1 "kinds that are no words are found" "$check" --only net-kinds "$BUILDDIR/tests/unit/net/odd-net.so"
 	status 1 "a part that is too short is found" "$check" --only net-start --set how=sizes "$BUILDDIR/tests/unit/net/odd-net.so"

@@ -167,6 +167,20 @@ status 4 "and deleting" vhost vol delete c/l
 status 4 "and the pool's stopping" vhost pool stop c
 run vhost vol info c/l --json
 is "looking is not" "$(json 'j["in_use"]')" True
+# A snapshot beside it is its own work. While it is stopped nobody shuts it out for that, however often it is asked.
+status 0 "a snapshot beside it" vhost vol snapshot create k/l beside --force-share
+status 4 "twice is one too many" vhost vol snapshot create k/l beside --force-share
+kill -STOP "$holder"
+seconds vhost vol snapshot create c/l stopped --force-share
+is "one that does not answer takes none" "$rc" 4
+like "and is named" "$err" "*in use by pid $holder vol-load*it does not answer*"
+check "in bounded time ($took s)" test "$took" -le 10
+kill -CONT "$holder"
+for ((k = 0; k < 5; k++)); do run vhost vol snapshot create c/l later --force-share; [ "$rc" = 0 ] && break; sleep 0.5; done
+is "awake again it does" "$rc" 0
+is "and was never shut out" "$(ceph_admin osd blocklist ls 2>/dev/null | grep -c :)" 0
+check "still writing" kill -0 "$holder"
+like "those that were taken are listed" "$(vhost vol snapshot list c/l --json | tr -d '\n ')" '*"beside"*"later"*'
 # Stopped, it could wake up at any time: only keeping it from writing makes breaking its lock safe.
 kill -STOP "$holder"
 status 4 "unlock names the holder, and wants to be told twice" vhost vol unlock c/l
@@ -181,6 +195,7 @@ check "at once" test "$(figure errors "$tmp/holder.out")" -gt 0
 status 0 "and what the other wrote" vhost vol download c/l "$tmp/x"
 check "is untouched" cmp -n "$(stat -c %s "$tmp/s")" "$tmp/s" "$tmp/x"
 rm -f "$tmp/state"
+for s in beside later; do vhost vol snapshot delete c/l $s >/dev/null; done
 vhost vol delete c/l >/dev/null; vhost vol create c/l --size 64M >/dev/null
 "$load" c/l "$tmp/state" 60 16 >"$tmp/holder.out" 2>&1 & holder=$!
 check "in use again" running "$tmp/holder.out"

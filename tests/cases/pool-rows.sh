@@ -7,7 +7,9 @@
 #     options    of `pool define`, for the pool p
 #     make       a function NAME BYTES that makes what `vol create` cannot; empty: vol create can
 #     v          names of the volumes that the tests use
+#   ways_NAME    sets
 #     ways       "TEXT|VERB-PREFIX|TARGET" each: TARGET is what stands for the volume in a command of `vhost PREFIX`
+#   around_NAME  optional: tests of what leads around names and is no target of a command (loop devices, device nodes)
 # The volume of the ways is p/${v[0]}.
 
 define() { vhost pool define "$@" >/dev/null; }
@@ -32,6 +34,24 @@ ways_dir() {
 		define bound --path "$tmp/bound"
 		ways+=("through a bind mount|vol|bound/${v[0]}")
 	fi
+}
+
+# A loop device asks nobody for a lease, so whoever takes one looks for it.
+around_dir() {
+	local f="$tmp/p/${v[0]}" dev
+	[ "$(id -u)" = 0 ] && dev=$(losetup -f --show "$f" 2>/dev/null) || { skip "a loop device on the volume" "none can be made here"; return; }
+	on_exit "losetup -d $dev 2>/dev/null"
+	for c in "upload p/${v[0]} $tmp/in" "download p/${v[0]} $tmp/out --force" "resize p/${v[0]} +1M" "delete p/${v[0]}" "clone p/${v[0]} q/clone"; do
+		# shellcheck disable=SC2086
+		status 4 "a loop device on it: ${c%% *} is refused" vhost vol $c
+		like "naming it" "$err" "*in use by the loop device $dev on top of it*"
+	done
+	losetup -d "$dev"
+	dev=$(losetup -r -f --show "$f")
+	status 0 "one that only reads: reading is not" vhost vol download "p/${v[0]}" "$tmp/out" --force
+	status 4 "but writing is" vhost vol upload "p/${v[0]}" "$tmp/in"
+	losetup -d "$dev"
+	status 0 "and without it neither" vhost vol upload "p/${v[0]}" "$tmp/in"
 }
 
 row_shelf() {
@@ -87,25 +107,94 @@ ways_ceph() {
 	ways=("by name|vol|p/${v[0]}" "by monitor and key|vol|p2/${v[0]}")
 }
 
-# Needs device-mapper: in the lab VM, or on a machine that has it.
+# Needs device-mapper: in the lab VM (tests/lab/pool-rows.sh), or on a machine that has it. Its lvm.conf shows lvm our devices alone.
 row_lvm() {
 	local dev
 	[ -e "$BUILDDIR/plugins/storage/lvm/lvm.so" ] || skip_all "the plugin lvm is not built"
 	requires_root
 	requires lvm losetup
 	dmsetup version >/dev/null 2>&1 || skip_all "this kernel has no device-mapper; it runs in the lab VM"
-	truncate -s 2G "$tmp/disk"
+	truncate -s 1G "$tmp/disk"
 	dev=$(losetup -f --show "$tmp/disk") || skip_all "there is no free loop device"
 	vg=vhsuite$$
+	export LVM_SYSTEM_DIR=$tmp/lvm LVM_SUPPRESS_FD_WARNINGS=1
+	mkdir "$LVM_SYSTEM_DIR"
+	lvm_conf "$dev"
 	on_exit "losetup -d $dev"
-	on_exit "vgremove -qq -ff -y $vg"
-	vgcreate -qq -y $vg "$dev" >/dev/null 2>&1 || skip_all "vgcreate fails here"
+	on_exit "lvm vgremove -qq -ff -y $vg >/dev/null 2>&1"
 	make="" v=(one two three four)
-	options=(--type lvm --vg $vg)
+	options=(--type lvm --vg $vg --thin-pool tp)
+	define maker "${options[@]}" --devices "$dev" --thin-size 256M --make || skip_all "no volume group can be made here"
+	vhost pool undefine maker >/dev/null
+}
+lvm_conf() { # DEVICE...: what lvm may see
+	local d filter=""
+	for d; do filter+="\"a|^$d\$|\", "; done
+	cat >"$LVM_SYSTEM_DIR/lvm.conf" <<-C
+		activation {
+			monitoring = 0
+			udev_sync = $([ -n "${DM_DISABLE_UDEV:-}" ] && echo 0 || echo 1)
+			udev_rules = $([ -n "${DM_DISABLE_UDEV:-}" ] && echo 0 || echo 1)
+		}
+		global {
+			locking_dir = "$tmp/lock"
+			use_lvmpolld = 0
+		}
+		devices {
+			use_devicesfile = 0
+			obtain_device_list_from_udev = 0
+			external_device_info_source = "none"
+			scan_lvs = 0
+			filter = [ $filter"r|.*|" ]
+		}
+		backup {
+			backup = 0
+			archive = 0
+		}
+	C
 }
 ways_lvm() {
 	define p2 "${options[@]}"
 	ways=("by name|vol|p/${v[0]}" "by a second definition|vol|p2/${v[0]}")
+}
+# The nodes of the device are no volumes; they are claimed all the same, so that mkfs does not get it. And a loop device on the volume, with a
+# group of its own on top of that.
+around_lvm() {
+	local node alias dev disk
+	disk=$(losetup -j "$tmp/disk" -n -O NAME | tr -d ' ')
+	vhost vol create p/under --size 24M --thick on >/dev/null
+	lvm lvchange -qq -ay $vg/under 2>/dev/null
+	dev=$(losetup -f --show "/dev/$vg/under")
+	on_exit 'losetup -d $dev 2>/dev/null'
+	for c in "upload p/under $tmp/in" "download p2/under $tmp/out --force" "resize p2/under +4M" "wipe p/under"; do
+		# shellcheck disable=SC2086
+		status 4 "a loop device on it: ${c%% *} is refused" vhost vol $c
+		like "naming it" "$err" "*in use by the loop device $dev on top of it*"
+	done
+	lvm_conf "$disk" "$dev"
+	lvm vgcreate -qq --metadatasize 1m ${vg}i "$dev" >/dev/null 2>&1
+	define inner --type lvm --vg ${vg}i
+	status 0 "a volume of a group on that loop device" vhost vol create inner/v --size 4M
+	losetup -d "$dev"
+	lvm_conf "$disk"
+	lvm lvchange -qq -an $vg/under 2>/dev/null
+	hold write vol p/under || return
+	node=$(basename "$(readlink -f "/sys/dev/block/$(stat -L -c '%Hr:%Lr' "/dev/$vg/under")")")
+	for alias in "/dev/$vg/under" "/dev/mapper/$vg-under" "/dev/$node"; do
+		status 1 "$alias is no target of a command" vhost img convert "$tmp/in" "$alias" --source-format raw --format raw --no-create
+		like "being a device node" "$err" "*$alias*device node*"
+		run mkfs.ext4 -q -F "$alias"
+		check "nor does mkfs get it" test "$rc" != 0
+	done
+	dev=$(losetup -f --show "/dev/$node")
+	lvm_conf "$disk" "$dev"
+	status 4 "what lies on a volume in use is not written" vhost vol upload inner/v "$tmp/in"
+	like "and the user of what is below named" "$err" "*in use by pid $holder *(*$dev*"
+	status 4 "nor read" vhost vol download inner/v "$tmp/out" --force
+	release write
+	status 0 "when that is free it is" vhost vol upload inner/v "$tmp/in"
+	losetup -d "$dev"
+	lvm_conf "$disk"
 }
 
 # start_row NAME: the pool p of that type.
@@ -116,5 +205,13 @@ start_row() {
 }
 # volume NAME BYTES: a raw volume of the pool p, by whatever means.
 volume() { if [ -n "$make" ]; then $make "$1" "$2"; else vhost vol create "p/$1" --size "$2" >/dev/null; fi; }
-# can CAPABILITY
-can() { python3 -c 'import json,sys; sys.exit(not json.loads(sys.argv[1])["capabilities"][sys.argv[2]])' "$caps" "$1"; }
+# One python for the whole test: where machines are emulated, starting it takes longer than all the rest.
+coproc EVAL { exec python3 -uc 'import json, sys
+for line in sys.stdin:
+    try: j = json.load(open(sys.argv[1])); print(eval(line))
+    except Exception as e: print(repr(e))' "$tmp/.json"; }
+exec {eval_in}>&"${EVAL[1]}" {eval_out}<&"${EVAL[0]}"
+# json EXPRESSION: of j, what was printed last
+json() { local answer; printf '%s\n' "$out" >"$tmp/.json"; echo "$1" >&$eval_in; read -r -t 120 answer <&$eval_out; echo "$answer"; }
+# can CAPABILITY: of the pool p, of which $caps is what `pool capabilities` says
+can() { [ "$(out=$caps json "j['capabilities']['$1']")" = True ]; }

@@ -119,6 +119,18 @@ down k; same "is what it was" "$tmp/down" "$tmp/data"
 like "and the snapshot is still there" "$(vhost vol snapshot list lv/k)" "*one*"
 status 0 "until it is deleted" vhost vol snapshot delete lv/k one
 check "and nothing is active" sh -c "! dmsetup ls | grep -q $vg-k"
+hold excl k
+"$VHOST" --quiet vol snapshot create lv/k two >/dev/null 2>&1
+is "one of a volume in use is refused" "$?" 4
+status 0 "--force-share takes it" vhost vol snapshot create lv/k two --force-share
+check "its user still has it" test -n "$(readlink "/proc/$holder/fd/"* | grep -m 1 /dev/dm-)"
+status 4 "and keeps others out" vhost --quiet vol upload lv/k "$tmp/later"
+release
+status 0 "when it has ended the volume goes on" vhost --quiet vol upload lv/k "$tmp/later"
+check "and nothing is active after that" sh -c "! dmsetup ls | grep -q $vg-k"
+status 0 "back" vhost --quiet vol snapshot rollback lv/k two
+down k; same "is what it was" "$tmp/down" "$tmp/data"
+status 0 "and it goes" vhost vol snapshot delete lv/k two
 step kills
 
 # ---- killed while it writes zeros ----
@@ -137,6 +149,39 @@ status 4 "and is used by nobody" vhost vol download lv/big "$tmp/down"
 status 0 "another delete finishes it" vhost --quiet vol delete lv/big
 is "and it is gone" "$(lvm lvs --noheadings -o lv_name $vg 2>/dev/null | grep -c big)" 0
 status 0 "and so are the others" vhost --quiet vol delete lv/old
+step "system calls"
+
+# ---- what a request costs: no call of the plugin, and the system calls that a bare device costs ----
+vhost vol create lv/calls --size 8M --zero off >/dev/null
+run "$ctl" "$plugin" vg=$vg entries calls
+is "the plugin has no part in a request: the host has the device" "$out" "fd=yes"
+# calls POOL N ENGINE: the I/O calls of our own threads, as "name count" lines; lvm's own are left out
+calls() {
+	rm -f "$tmp"/trace.*
+	strace -ff -qq --seccomp-bpf -o "$tmp/trace" -e trace=execve,$io_calls "$VHOST" --plugin "$BUILDDIR/tests/unit/store/bare.so" \
+		vol bench "$1/calls" --format raw --count "$2" --depth 1 --write --flush-interval 10 --engine "$3" >"$tmp/bench.out" 2>&1 || sed 's/^/# /' "$tmp/bench.out" >&2
+	grep -LE 'execve\("[^"]*/lvm"' "$tmp"/trace.* | xargs cat | grep -oE '^[a-z_0-9]+\(' | tr -d '(' | sort | uniq -c
+}
+# each POOL ENGINE: what 200 writes and 20 flushes more cost
+each() {
+	calls "$1" 300 "$2" >"$tmp/more"; calls "$1" 100 "$2" >"$tmp/fewer"
+	join -a 1 -1 2 -2 2 -e 0 -o 0,1.1,2.1 "$tmp/more" "$tmp/fewer" | awk '$2 != $3 {printf "%s=%d ", $1, $2 - $3}'
+}
+io_calls=io_submit,io_getevents,io_uring_enter,read,pread64,preadv,preadv2,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,fallocate,ioctl
+if command -v strace >/dev/null; then
+	lvm lvchange -qq -ay $vg/calls >/dev/null 2>&1
+	mkdir "$tmp/nodes"; mknod "$tmp/nodes/calls" b $((0x$(stat -L -c %t /dev/$vg/calls))) $((0x$(stat -L -c %T /dev/$vg/calls)))
+	vhost --plugin "$BUILDDIR/tests/unit/store/bare.so" pool define bare --type bare --path "$tmp/nodes" >/dev/null
+	for engine in aio uring; do
+		volume=$(each lv $engine) device=$(each bare $engine)
+		is "$engine: a write to a volume costs what it costs to the bare device" "$volume" "$device"
+		like "$engine: which is one call for each, flushes included" " $volume" "* io_*=2[02]0 *"
+	done
+	lvm lvchange -qq -an $vg/calls >/dev/null 2>&1
+else
+	skip "the system calls of a request" "strace is not installed"
+fi
+vhost --quiet vol delete lv/calls >/dev/null
 step thin
 
 # ---- thin ----

@@ -10,24 +10,10 @@
 
 #include "plugin.h"
 
-#define ADDR_GEN_MODE_NONE 1 /* IN6_ADDR_GEN_MODE_NONE */
-
 void brport_mac(const uint8_t guest[6], uint8_t mac[6])
 {
 	memcpy(mac, guest, 6);
 	mac[0] = guest[0] == 0xfe ? 0xfa : 0xfe;
-}
-
-void brport_put_no_ipv6(struct nl *nl, int ifindex)
-{
-	size_t a, b;
-
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, ifindex, NULL, -1);
-	a = nl_nest(nl, IFLA_AF_SPEC);
-	b = nl_nest(nl, AF_INET6);
-	nl_put_u8(nl, IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
-	nl_nest_end(nl, b);
-	nl_nest_end(nl, a);
 }
 
 static void put_isolated(struct nl *nl, int ifindex)
@@ -46,7 +32,7 @@ static void put_isolated(struct nl *nl, int ifindex)
 int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want *w, const struct nl_link *br,
 		  struct vh_net_info *info, struct vh_err *e)
 {
-	unsigned isolated = 0, n;
+	unsigned isolated = 0;
 	struct ifreq ifr = { 0 };
 	uint8_t mac[6];
 	int i, r;
@@ -58,9 +44,7 @@ int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want
 	info->ifindex = (uint32_t)i;
 	info->mtu = w->mtu ? w->mtu : br->mtu;
 	brport_mac(w->guest_mac, mac);
-	/* The host shall have no address on the guest's side, so also no IPv6 one of its own making. A kernel without IPv6
-	 * refuses this request, which is as good. */
-	brport_put_no_ipv6(nl, i);
+	nl_link_no_ipv6(nl, i);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, -1);
 	nl_put(nl, IFLA_ADDRESS, mac, sizeof(mac));
 	nl_put_u32(nl, IFLA_MTU, info->mtu);
@@ -73,13 +57,7 @@ int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want
 	if (w->extra)
 		w->extra(nl, i, w->ctx);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, 1);
-	n = nl->n;
-	r = nl_commit(nl);
-	if (r < 0 && n <= nl->cap && nl->result[0] == r) {
-		r = 0;
-		for (unsigned k = 1; k < n && !r; k++)
-			r = nl->result[k];
-	}
+	r = nl_commit_but_first(nl);
 	if (!r) {
 		info->path = VH_NET_PATH_TAP;
 		memcpy(info->ifname, tap->ifname, sizeof(info->ifname));

@@ -20,8 +20,6 @@ struct brport_want {
 /* Not the guest's, or the bridge would take the guest's frames for its own; and of the highest first octet, for a bridge
  * takes its lowest port's address. */
 void brport_mac(const uint8_t guest[6], uint8_t mac[6]);
-/* The host gives itself no IPv6 address there. A kernel without IPv6 refuses this request. */
-void brport_put_no_ipv6(struct nl *nl, int ifindex);
 /* Attaches a tap that is just made and sets it up, in one batch; fills in info (all but what is the backend's own). */
 int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want *w, const struct nl_link *br,
 		  struct vh_net_info *info, struct vh_err *e);

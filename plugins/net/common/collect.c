@@ -125,9 +125,19 @@ static void note_hold(void *ctx, const char *owner, const char *text)
 			snprintf(c->link[i].alias, sizeof(c->link[i].alias), "%s", owner);
 }
 
+/* A macvlan is the host's own interface beside the ports on an uplink. */
+static unsigned macvtaps_beside(const struct collect *c, const struct nl_link *l)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		n += c->link[i].ifindex && c->link[i].link == l->link && !strcmp(c->link[i].kind, "macvtap") && tag_ours(c->link[i].alias);
+	return n;
+}
+
 static void drop_objects(struct collect *c)
 {
-	static const char *const leaf[] = { "tun", "macvtap", "macvlan" };
+	static const char *const leaf[] = { "tun", "macvtap" };
 
 	for (unsigned i = 0; i < c->n; i++)
 		for (unsigned k = 0; k < sizeof(leaf) / sizeof(leaf[0]); k++)
@@ -142,6 +152,8 @@ static void drop_objects(struct collect *c)
 			collect_drop(c, l, l->alias);
 		if (ifindex && !l->ifindex)
 			release_ports(c, ifindex);
+		if (!strcmp(l->kind, "macvlan") && dead(c, l) && !macvtaps_beside(c, l))
+			collect_drop(c, l, l->alias);
 	}
 	uplink_collect(&c->nl, c->state, restored, c);
 	for (unsigned i = 0; i < c->n; i++)

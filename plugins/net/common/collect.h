@@ -22,7 +22,8 @@ struct collect {
 /* One journal entry of a dead owner. 1: it is this plugin's and done with, 0: another plugin's, -errno: kept for later. */
 typedef int collect_entry_fn(struct collect *c, const char *owner, const char *text);
 
-/* Removes the tagged objects of the dead: taps and macvtaps, then bridges without ports, then VLANs; then asks about the journals.
+/* Removes the tagged objects of the dead: taps and macvtaps, then bridges without ports and macvlans without macvtaps beside them,
+ * then VLANs; then asks about the journals.
  * Takes the journal's lock. */
 int collect_run(const char *state, int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx,
 		collect_entry_fn *entry, struct vh_err *e);

@@ -19,6 +19,8 @@
 
 #include "fault.h"
 
+#define ADDR_GEN_MODE_NONE 1 /* IN6_ADDR_GEN_MODE_NONE */
+
 /* libnl's codes are fewer than errno's: what a system call said is told where there was one. Set errno to 0 before. */
 static int code(int nle)
 {
@@ -77,6 +79,10 @@ static int parse_linkinfo(struct nlattr *info, struct nl_link *l)
 	attr_str(tb[IFLA_INFO_KIND], l->kind, sizeof(l->kind));
 	if (tb[IFLA_INFO_DATA] && !strcmp(l->kind, "vlan"))
 		return parse_vlan(tb[IFLA_INFO_DATA], l);
+	if (tb[IFLA_INFO_DATA] && (!strcmp(l->kind, "macvtap") || !strcmp(l->kind, "macvlan"))) {
+		l->macvlan_mode = attr_u32(nla_find(nla_data(tb[IFLA_INFO_DATA]), nla_len(tb[IFLA_INFO_DATA]), IFLA_MACVLAN_MODE));
+		return 0;
+	}
 	if (!tb[IFLA_INFO_DATA] || strcmp(l->kind, "bridge"))
 		return 0;
 	r = nla_parse_nested(br, IFLA_BR_MAX, tb[IFLA_INFO_DATA], NULL);
@@ -117,9 +123,9 @@ static int parse_link(struct nlmsghdr *h, struct nl_link *l)
 	attr_str(tb[IFLA_IFNAME], l->name, sizeof(l->name));
 	attr_str(tb[IFLA_IFALIAS], l->alias, sizeof(l->alias));
 	l->master = (int)attr_u32(tb[IFLA_MASTER]);
-	l->mtu = attr_u32(tb[IFLA_MTU]);
-	if (!tb[IFLA_LINK_NETNSID])
+	if (!tb[IFLA_LINK_NETNSID]) /* a number of another namespace means another interface here */
 		l->link = (int)attr_u32(tb[IFLA_LINK]);
+	l->mtu = attr_u32(tb[IFLA_MTU]);
 	if (tb[IFLA_PROP_LIST])
 		parse_mark(tb[IFLA_PROP_LIST], l);
 	if (tb[IFLA_ADDRESS] && nla_len(tb[IFLA_ADDRESS]) == sizeof(l->mac))
@@ -357,6 +363,30 @@ void nl_begin(struct nl *nl, uint16_t type, uint16_t flags, const void *head, si
 		fail(nl, -EMSGSIZE);
 }
 
+void nl_link_flags(struct nl *nl, unsigned flags, unsigned change)
+{
+	struct ifinfomsg *i = nl->bad || !nl->n ? NULL : nlmsg_data(nlmsg_hdr(nl->msg[nl->n - 1]));
+
+	if (!i) {
+		fail(nl, -EMSGSIZE);
+		return;
+	}
+	i->ifi_flags |= flags;
+	i->ifi_change |= change;
+}
+
+void nl_link_no_ipv6(struct nl *nl, int ifindex)
+{
+	size_t a, b;
+
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, ifindex, NULL, -1);
+	a = nl_nest(nl, IFLA_AF_SPEC);
+	b = nl_nest(nl, AF_INET6);
+	nl_put_u8(nl, IFLA_INET6_ADDR_GEN_MODE, ADDR_GEN_MODE_NONE);
+	nl_nest_end(nl, b);
+	nl_nest_end(nl, a);
+}
+
 void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigned prefix, int ifindex)
 {
 	struct nl_addr *local = nl_addr_build(family, addr, family == AF_INET ? 4 : 16);
@@ -511,6 +541,19 @@ void nl_altname(struct nl *nl, int ifindex, const char *name, const char *alt)
 	list = nl_nest(nl, IFLA_PROP_LIST | NLA_F_NESTED);
 	nl_put_str(nl, IFLA_ALT_IFNAME, alt);
 	nl_nest_end(nl, list);
+}
+
+int nl_commit_but_first(struct nl *nl)
+{
+	unsigned n = nl->n;
+	int r = nl_commit(nl);
+
+	if (r < 0 && nl->result[0] == r) {
+		r = 0;
+		for (unsigned i = 1; i < n && i < nl->cap && !r; i++)
+			r = nl->result[i];
+	}
+	return r;
 }
 
 static void keep_link(void *ctx, const struct nl_link *l)

@@ -20,9 +20,10 @@
 
 struct nl_link {
 	int ifindex, master;
-	int link;               /* what it is made upon (a VLAN's parent), in this namespace; 0: nothing */
+	int link;               /* what it lies on (a VLAN's parent, a macvlan's uplink), in this namespace; 0: nothing */
 	unsigned at;            /* the request of the batch that it answers */
 	uint32_t mtu, flags;
+	uint32_t macvlan_mode;  /* macvlans and macvtaps: MACVLAN_MODE_* */
 	uint16_t type;          /* ARPHRD_* */
 	char name[16], kind[16], alias[256];
 	char mark[64];          /* its alternative name that begins with "vhost.", or "" */
@@ -59,6 +60,11 @@ void nl_release(struct nl *nl); /* libnl has an nl_close */
 
 /* A link request; ifindex 0: by name (IFLA_IFNAME is added when name is not NULL). Up: 1 up, 0 down, -1 as it is. */
 void nl_link_begin(struct nl *nl, uint16_t type, uint16_t flags, int family, int ifindex, const char *name, int up);
+/* Other flags of the request that was begun last: IFF_ALLMULTI. */
+void nl_link_flags(struct nl *nl, unsigned flags, unsigned change);
+/* A request of its own: no IPv6 address of the host's making, for it shall have none on a guest's side. A kernel without IPv6
+ * refuses it, which is as good: put it first in a batch and look at the results of the others. */
+void nl_link_no_ipv6(struct nl *nl, int ifindex);
 /* RTM_NEWADDR, -EEXIST if it is there, or RTM_DELADDR. */
 void nl_addr(struct nl *nl, uint16_t type, int family, const void *addr, unsigned prefix, int ifindex);
 /* Any other request, which begins with this struct. */
@@ -86,5 +92,7 @@ int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, 
 /* Asks for every link of a kind, as the last of a batch; a kernel that does not know the kind tells of all. */
 void nl_ask_kind(struct nl *nl, const char *kind);
 int nl_link_delete(struct nl *nl, int ifindex, const char *name);
+/* Sends a batch whose first request may fail: the first failure of the others, or of the socket. */
+int nl_commit_but_first(struct nl *nl);
 
 #endif

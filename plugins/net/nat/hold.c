@@ -41,7 +41,8 @@ static int tag(struct nl *nl, const struct nl_link *br, const char *owner)
 }
 
 /* A VM made it: from now on it is the network's. */
-static int take_over(struct nl *nl, const struct vh_network *n, const struct nat_want *w, const struct nl_link *br, struct vh_err *e)
+static int take_over(struct nl *nl, const struct vh_network *n, const struct nat_want *w, const struct nl_link *br,
+		     struct vh_err *e)
 {
 	int r;
 
@@ -125,7 +126,7 @@ static int stop(struct nl *nl, const struct vh_network *n, const struct nat_want
 	if (!r && held_by(n, br.alias)) {
 		r = ports_of(nl, br.ifindex, &p);
 		if (!r && p.n) {
-			net_host->remedy(e, "end the VMs that are in it first ('vhost net list')");
+			net_host->remedy(e, "end the VMs that are in it first ('vhost net ports')");
 			return net_host->err(e, -EBUSY, "network %s has %u port%s: %s", n->name, p.n, p.n == 1 ? "" : "s", p.names);
 		}
 		if (!r)

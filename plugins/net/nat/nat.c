@@ -54,15 +54,22 @@ static const char *const kinds[] = { "isolated", "nat", NULL };
 	static const struct vh_opt VAR = { sizeof(struct vh_opt), TYPE, FLAGS, NAME, DOC, DEF, __VA_ARGS__ }
 OPT(opt_name, VH_OPT_STR, VH_OPT_MAIN, "name", "The bridge (default: after the network)", NULL, NULL, 1, 15);
 OPT(opt_kind, VH_OPT_ENUM, 0, "kind", "What the network is, where it is not a defined one", "nat", kinds, 0, 0);
-OPT(opt_address, VH_OPT_STR, 0, "address", "The host's address in the network, as 192.168.77.1/24; nat without one: a free /24", NULL, NULL, 1, 32);
-OPT(opt_address6, VH_OPT_STR, 0, "address6", "The host's IPv6 address in the network, as fd12:3456:789a::1/64", NULL, NULL, 1, 60);
-OPT(opt_dhcp, VH_OPT_BOOL, 0, "dhcp", "Give the guests addresses, by DHCP and router advertisements (default: on with an address)", NULL, NULL, 0, 0);
-OPT(opt_range, VH_OPT_STR, 0, "dhcp-range", "First and last address that DHCP gives, as 192.168.77.100-192.168.77.199", NULL, NULL, 1, 40);
+OPT(opt_address, VH_OPT_STR, 0, "address",
+    "The host's address in the network, as 192.168.77.1/24; nat without one: a free /24", NULL, NULL, 1, 32);
+OPT(opt_address6, VH_OPT_STR, 0, "address6",
+    "The host's IPv6 address in the network, as fd12:3456:789a::1/64", NULL, NULL, 1, 60);
+OPT(opt_dhcp, VH_OPT_BOOL, 0, "dhcp",
+    "Give the guests addresses, by DHCP and router advertisements (default: on with an address)", NULL, NULL, 0, 0);
+OPT(opt_range, VH_OPT_STR, 0, "dhcp-range",
+    "First and last address that DHCP gives, as 192.168.77.100-192.168.77.199", NULL, NULL, 1, 40);
 OPT(opt_dns, VH_OPT_BOOL, 0, "dns", "Answer the guests' DNS queries (default: on with an address)", NULL, NULL, 0, 0);
 OPT(opt_domain, VH_OPT_STR, 0, "domain", "The guests' DNS domain", NULL, NULL, 1, 200);
-OPT(opt_host, VH_OPT_STR, VH_OPT_REPEAT, "host", "MAC=ADDRESS or MAC=ADDRESS=NAME: what DHCP gives to this guest", NULL, NULL, 1, 160);
-OPT(opt_forward, VH_OPT_STR, VH_OPT_REPEAT, "forward", "tcp|udp:PORT:ADDRESS:PORT: a port of the host that is a guest's", NULL, NULL, 1, 80);
-OPT(opt_isolated, VH_OPT_BOOL, VH_OPT_NIC, "isolated", "Reach only ports of the bridge that are not isolated themselves", "off", NULL, 0, 0);
+OPT(opt_host, VH_OPT_STR, VH_OPT_REPEAT, "host",
+    "MAC=ADDRESS or MAC=ADDRESS=NAME: what DHCP gives to this guest", NULL, NULL, 1, 160);
+OPT(opt_forward, VH_OPT_STR, VH_OPT_REPEAT, "forward",
+    "tcp|udp:PORT:ADDRESS:PORT: a port of the host that is a guest's", NULL, NULL, 1, 80);
+OPT(opt_isolated, VH_OPT_BOOL, VH_OPT_NIC, "isolated",
+    "Reach only ports of the bridge that are not isolated themselves", "off", NULL, 0, 0);
 static const struct vh_opt *const options[] = { &opt_name, &opt_kind, &opt_address, &opt_address6, &opt_dhcp, &opt_range, &opt_dns,
 	&opt_domain, &opt_host, &opt_forward, &opt_isolated, NULL };
 

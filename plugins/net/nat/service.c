@@ -50,8 +50,8 @@ static void conf_hosts(FILE *f, const struct nat_want *w)
 		fprintf(f, "dhcp-host=%02x:%02x:%02x:%02x:%02x:%02x,%s%s%s%s%s\n", h.mac[0], h.mac[1], h.mac[2], h.mac[3], h.mac[4], h.mac[5],
 			six ? "[" : "", h.addr, six ? "]" : "", h.name[0] ? "," : "", h.name);
 		if (h.name[0] && w->dns)
-			fprintf(f, "host-record=%s%s%s%s,%s\n", h.name, w->domain ? "," : "", w->domain ? h.name : "",
-				w->domain ? "." : "", h.addr);
+			fprintf(f, "host-record=%s%s%s%s%s,%s\n", h.name, w->domain ? "," : "", w->domain ? h.name : "",
+				w->domain ? "." : "", w->domain ? w->domain : "", h.addr);
 	}
 }
 
@@ -62,7 +62,8 @@ static void conf_dhcp(FILE *f, const struct nat_want *w)
 	struct in_addr in;
 
 	/* Known to make clients take anybody's proxy (CERT VU#598349). */
-	fprintf(f, "dhcp-authoritative\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\ndhcp-name-match=set:no-name,wpad\ndhcp-ignore-names=tag:no-name\n");
+	fprintf(f, "dhcp-name-match=set:no-name,wpad\ndhcp-ignore-names=tag:no-name\n");
+	fprintf(f, "dhcp-authoritative\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n");
 	if (w->a4.family) {
 		want_range4(w, &a, &b);
 		in.s_addr = htonl(a);

@@ -53,8 +53,8 @@ static void plan_network(const struct plan *p, const struct nat_want *w, uint16_
 	uint8_t mac[6];
 
 	bridgedev_mac(w->bridge, mac);
-	step(p, "create bridge %s, MAC %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, without STP", w->bridge, mac[0], mac[1], mac[2], mac[3], mac[4],
-	     mac[5], mtu ? mtu : 1500);
+	step(p, "create bridge %s, MAC %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, without STP", w->bridge, mac[0], mac[1], mac[2],
+	     mac[3], mac[4], mac[5], mtu ? mtu : 1500);
 	if (w->a4.family)
 		step(p, "give bridge %s the address %s", w->bridge, w->text4);
 	if (w->a6.family)

@@ -260,7 +260,8 @@ int sysctl_restore(const char *state)
 			*line = '\0';
 		line = strrchr(text, '\n');
 		line = line ? line + 1 : text;
-		if (sscanf(line, "%127s %d %d", name, &from, &to) == 3 && !strncmp(name, "net/ipv", 7) && !strstr(name, "..") && get(name) == to) {
+		if (sscanf(line, "%127s %d %d", name, &from, &to) == 3 && !strncmp(name, "net/ipv", 7) && !strstr(name, "..") &&
+		    get(name) == to) {
 			r = put(name, from);
 			n++;
 		}

@@ -60,6 +60,8 @@ static void forward_chain(FILE *f, const struct nat_want *w, const char *net4, c
 		fprintf(f, "oifname \"%s\" ct status dnat accept\n", b);
 		fprintf(f, "oifname \"%s\" drop\n", b);
 		fprintf(f, "iifname \"%s\" ip saddr != %s drop\n", b, net4);
+		/* It would leave under its own address: what belongs to no connection is not masqueraded. */
+		fprintf(f, "iifname \"%s\" ct state invalid drop\n", b);
 		if (w->a6.family)
 			fprintf(f, "iifname \"%s\" ip6 saddr != %s drop\n", b, net6);
 		else
@@ -120,7 +122,8 @@ static void nat_chains(FILE *f, const struct nat_want *w, const char *net4, cons
 	fprintf(f, "chain prerouting {\ntype nat hook prerouting priority dstnat; policy accept;\n");
 	forwards(f, w, match);
 	/* The host itself, by any address of its own but the loopback's, whose packets cannot leave. */
-	fprintf(f, "}\nchain output {\ntype nat hook output priority -100; policy accept;\noifname \"lo\" ip daddr 127.0.0.0/8 accept\nip6 daddr ::1 accept\n");
+	fprintf(f, "}\nchain output {\ntype nat hook output priority -100; policy accept;\n");
+	fprintf(f, "ip daddr 127.0.0.0/8 accept\nip6 daddr ::1 accept\n");
 	forwards(f, w, "");
 	fprintf(f, "}\n");
 }
@@ -210,7 +213,8 @@ struct chain {
 	char family[16], table[64], name[64];
 };
 
-static void tell(const struct chain *c, const char *hook, const struct nat_want *w, void (*fn)(void *ctx, const char *text), void *ctx)
+static void tell(const struct chain *c, const char *hook, const struct nat_want *w, void (*fn)(void *ctx, const char *text),
+		 void *ctx)
 {
 	char text[224];
 

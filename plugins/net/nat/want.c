@@ -129,7 +129,8 @@ static int take(struct ip_prefix *p, char *keep, const char *text, int family, s
 		return net_host->err(e, -EINVAL, "'%s' is of the other kind of address", text);
 	}
 	host = family == AF_INET ? addr4(p) & ~mask4(p) : 0;
-	if (family == AF_INET && (p->prefix < 8 || p->prefix > 30 || !host || host == ~mask4(p) || p->addr[0] == 127 || p->addr[0] >= 224)) {
+	if (family == AF_INET && (p->prefix < 8 || p->prefix > 30 || !host || host == ~mask4(p) || p->addr[0] == 127 ||
+				  p->addr[0] >= 224)) {
 		net_host->remedy(e, "take an address between the network's own and its broadcast address, /8 to /30");
 		return net_host->err(e, -EINVAL, "'%s' cannot be the address of the host in a network", text);
 	}

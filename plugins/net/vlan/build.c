@@ -105,7 +105,7 @@ static int place_vlan(struct nl *nl, const struct vlan_want *w, const char *name
 	int r;
 
 	/* Refused by a kernel without IPv6, which is as good. */
-	brport_put_no_ipv6(nl, s->dev.ifindex);
+	nl_link_no_ipv6(nl, s->dev.ifindex);
 	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, s->dev.ifindex, name, 1);
 	nl_put_u32(nl, IFLA_MASTER, (uint32_t)s->bridge.ifindex);
 	n = nl->n;

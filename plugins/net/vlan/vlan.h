@@ -69,6 +69,8 @@ int vlan_start(const struct vh_network *n, struct vh_err *e);
 int vlan_stop(const struct vh_network *n, struct vh_err *e);
 int vlan_plan_start(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 int vlan_describe(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, struct vh_err *e);
+
+/* gc.c */
 int vlan_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx, struct vh_err *e);
 
 #endif

@@ -112,7 +112,7 @@ int ceph_remove_image(struct ceph_pool *p, const char *name, struct vh_job *j);
 int ceph_resize(void *pool, const char *name, uint64_t bytes, uint32_t prealloc, struct vh_job *j, struct vh_err *e);
 int ceph_clone(void *pool, const char *src, const char *snap, const char *dst, uint32_t how, struct vh_job *j, struct vh_err *e);
 int ceph_flatten(void *pool, const char *name, struct vh_job *j, struct vh_err *e);
-int ceph_snapshot_create(void *pool, const char *name, const char *snap, struct vh_err *e);
+int ceph_snapshot_create(void *pool, const struct vh_snap_spec *s, struct vh_err *e);
 int ceph_snapshot_list(void *pool, const char *name, vh_list_fn *fn, void *ctx, struct vh_err *e);
 int ceph_snapshot_remove(void *pool, const char *name, const char *snap, struct vh_job *j, struct vh_err *e);
 int ceph_snapshot_rollback(void *pool, const char *name, const char *snap, struct vh_job *j, struct vh_err *e);

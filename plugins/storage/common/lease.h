@@ -17,7 +17,13 @@ struct lease_lock {
 /* Moves the locks of fd's open file description from *l to those of `mode`, atomically as far as others can tell.
  * -EBUSY: somebody's conflict, *l as before. -ENOLCK: the file system has no locks. */
 int lease_lock_set(int fd, struct lease_lock *l, uint32_t mode);
-int lease_lock_test(int fd); /* 1 when anyone else holds a lease on it */
+int lease_lock_test(int fd);   /* 1 when anyone else holds a lease on it */
+int lease_lock_writer(int fd); /* 1 when anyone else writes it */
+
+/* loop.c: -EBUSY, naming it: a loop device lies on the volume (read-only ones are readers); what a loop device below it lies on is in
+ * use in a mode that does not go with this one. */
+int lease_loop_above(const struct vh_host *host, int fd, uint32_t mode, struct vh_err *e);
+int lease_loop_below(const struct vh_host *host, dev_t dev, uint32_t mode, struct vh_err *e);
 
 /* holder.c: who holds a lease, beside the object (an extended attribute), found by inode, or by device number, whatever the
  * path. */

@@ -108,6 +108,13 @@ int lease_lock_set(int fd, struct lease_lock *l, uint32_t mode)
 	return 0;
 }
 
+int lease_lock_writer(int fd)
+{
+	struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+
+	return (fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK) || test(fd, BASE_USE + 1, 1) == 1;
+}
+
 int lease_lock_test(int fd)
 {
 	return test(fd, 0, 1) == 1 || test(fd, BASE_USE, 4) == 1 || test(fd, BASE_FORBID, 4) == 1;

@@ -137,6 +137,8 @@ int dir_lease(const struct dir_pool *p, const char *name, uint32_t mode, const c
 		ret = 0;
 	else if (ret)
 		ret = dir_fail(e, ret, "cannot lock %s/%s: %s", p->path, name, strerror(-ret));
+	if (!ret)
+		ret = lease_loop_above(dir_host, fd, mode, e);
 	if (ret) {
 		close(fd);
 		return ret;

@@ -212,7 +212,10 @@ int dir_attach(void *pool, const struct vh_attach *a, void **vol, const struct v
 			ret = dir_fail(e, ret, "cannot lock %s: %s", v->path, strerror(-ret));
 			goto fail;
 		}
-		v->leased = !ret;
+		ret = lease_loop_above(dir_host, v->fd, a->mode, e);
+		if (ret)
+			goto fail;
+		v->leased = v->lock.byte0 != F_UNLCK;
 		lease_holder_write(v->lock_fd, a->holder, a->mode != VH_ATTACH_RW_EXCL);
 	}
 	if (statx(v->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME | STATX_DIOALIGN, &s) < 0) {

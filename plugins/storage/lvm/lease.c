@@ -204,6 +204,18 @@ int lvm_lease(const struct lvm_pool *p, const struct lvm_lv *lv, uint32_t mode, 
 	}
 	if (ret == -EBUSY)
 		return busy(p, lv, &l->dev, e);
+	if (!ret) {
+		ret = lease_loop_above(lvm_host, l->fd, mode, e);
+		if (!ret)
+			ret = lease_loop_below(lvm_host, makedev(l->dev.major, l->dev.minor), mode, e);
+		if (ret) {
+			if (activated && is_simple(lv))
+				lvm_dev_drop(p, lv);
+			l->activated = activated && !is_simple(lv);
+			lvm_unlease(p, lv, l);
+			return ret;
+		}
+	}
 	if (ret)
 		return lvm_fail(e, ret, "cannot open its device: %s", g_strerror(-ret));
 	if (activated && is_simple(lv)) {

@@ -148,7 +148,7 @@ int lvm_resize(void *pool, const char *name, uint64_t bytes, uint32_t prealloc, 
 int lvm_resize_lv(const struct lvm_pool *p, const struct lvm_lv *lv, int fd, uint64_t bytes, int prealloc, struct vh_job *j,
 		  struct vh_err *e);
 int lvm_clone(void *pool, const char *src, const char *snap, const char *dst, uint32_t how, struct vh_job *j, struct vh_err *e);
-int lvm_snapshot_create(void *pool, const char *name, const char *snap, struct vh_err *e);
+int lvm_snapshot_create(void *pool, const struct vh_snap_spec *s, struct vh_err *e);
 int lvm_snapshot_list(void *pool, const char *name, vh_list_fn *fn, void *ctx, struct vh_err *e);
 int lvm_snapshot_remove(void *pool, const char *name, const char *snap, struct vh_job *j, struct vh_err *e);
 int lvm_snapshot_rollback(void *pool, const char *name, const char *snap, struct vh_job *j, struct vh_err *e);

@@ -72,14 +72,20 @@ static int take(const struct lvm_pool *p, const struct lvm_lv *lv, const char *f
 	return lvm_run(p, j, NULL, NULL, e, "lvcreate", "-s", "-l", "100%ORIGIN", "-n", full, "--addtag", tag, from, NULL);
 }
 
-int lvm_snapshot_create(void *pool, const char *name, const char *snap, struct vh_err *e)
+int lvm_snapshot_create(void *pool, const struct vh_snap_spec *s, struct vh_err *e)
 {
+	const char *name = s->volume, *snap = s->snap;
+	/* Beside a writer: lvm suspends the device while it takes the snapshot, which is all that is needed. */
+	uint32_t mode = s->flags & VH_SNAP_IN_USE ? VH_ATTACH_PEEK : VH_ATTACH_RO;
 	struct lvm_pool *p = pool;
 	g_autofree char *full = NULL;
 	struct lvm_lv *lv, *there;
 	struct lvm_lease l;
-	int ret = lvm_volume_get(p, name, LVM_LIVE, &lv, e);
+	int ret;
 
+	if (s->flags & VH_MUST_UNDERSTAND & ~VH_SNAP_IN_USE)
+		return lvm_fail(e, -EOPNOTSUPP, "a snapshot flag that pools of type lvm do not know");
+	ret = lvm_volume_get(p, name, LVM_LIVE, &lv, e);
 	if (ret)
 		return ret;
 	full = lvm_snap_name(name, snap, e);
@@ -95,7 +101,7 @@ int lvm_snapshot_create(void *pool, const char *name, const char *snap, struct v
 		ret = may_snapshot(p, lv, e);
 	lv->layered = !lvm_is_thin(lv);
 	if (!ret)
-		ret = lvm_lease_why(p, lv, VH_ATTACH_RO, "snapshot", &l, e);
+		ret = lvm_lease_why(p, lv, mode, "snapshot", &l, e);
 	if (!ret) {
 		ret = take(p, lv, full, snap, NULL, e);
 		lvm_unlease(p, lv, &l);
@@ -172,9 +178,16 @@ int lvm_snapshot_rollback(void *pool, const char *name, const char *snap, struct
 	again = lvm_tag_get(lv->tags, LVM_ROLLBACK);
 	tag = lvm_tag(LVM_ROLLBACK, snap);
 	from = g_strdup_printf("%s/%s", p->vg, full);
-	ret = find_snap(p, name, snap, &s, e);
-	if (ret == -ENOENT && !g_strcmp0(again, snap))
+	ret = find_snap(p, name, snap, &s, NULL);
+	if (ret == -ENOENT && !g_strcmp0(again, snap)) {
 		ret = 1; /* it is merged */
+	} else if (ret) { /* who uses the volume hears of that first */
+		int busy = lvm_lease_why(p, lv, VH_ATTACH_RW_EXCL, "rollback", &l, e);
+
+		if (!busy)
+			lvm_unlease(p, lv, &l);
+		ret = busy ? busy : find_snap(p, name, snap, &s, e);
+	}
 	if (!ret) {
 		ret = lvm_lease_why(p, lv, VH_ATTACH_RW_EXCL, "rollback", &l, e);
 		if (!ret && !again)

@@ -91,6 +91,7 @@ struct vh_net_filter {
 	const uint8_t (*unicast)[6], (*multicast)[6];
 	const uint64_t *vlans; /* 4096 bits, or NULL: no filtering */
 	uint32_t n_unicast, n_multicast;
+	uint8_t mac[6], resv[2]; /* the guest's own address, which it may have changed; zero: as it was */
 };
 
 /* One step of what open() would do, for people: "create bridge br0". */

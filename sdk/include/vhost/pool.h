@@ -84,6 +84,17 @@ struct vh_attach {
 };
 #define VH_ATTACH_BUFFERED UINT64_C(0x1) /* must-understand: no O_DIRECT, the host's page cache is wanted */
 
+/* vh_snap_spec.flags. IN_USE, must-understand: no lease is asked for, somebody may be writing. The snapshot has the disk as it is at one
+ * moment between the call and its return: every write that was acknowledged before the call, none that was begun after it
+ * returned, as a power failure would leave it. Without it a user that writes is -EBUSY. */
+#define VH_SNAP_IN_USE UINT64_C(0x1)
+
+struct vh_snap_spec {
+	uint32_t size, resv;
+	uint64_t flags; /* VH_SNAP_* */
+	const char *volume, *snap;
+};
+
 /* Called once per volume; returns 0 to go on, 1 to stop. `st` may be NULL when stats were not asked for. */
 typedef int vh_list_fn(void *ctx, const char *name, const struct vh_vol_stat *st);
 
@@ -110,7 +121,7 @@ struct vh_pool_ops {
 	/* dst is new; snap NULL: the volume itself, which is leased for the time. Absent: the host copies. */
 	int (*clone)(void *pool, const char *src, const char *snap, const char *dst, uint32_t how, struct vh_job *j,
 		     struct vh_err *e);
-	int (*snapshot_create)(void *pool, const char *name, const char *snap, struct vh_err *e); /* Absent: the format's */
+	int (*snapshot_create)(void *pool, const struct vh_snap_spec *s, struct vh_err *e); /* Absent: the format's */
 	int (*snapshot_list)(void *pool, const char *name, vh_list_fn *fn, void *ctx, struct vh_err *e);
 	int (*snapshot_remove)(void *pool, const char *name, const char *snap, struct vh_job *j, struct vh_err *e);
 	int (*snapshot_rollback)(void *pool, const char *name, const char *snap, struct vh_job *j, struct vh_err *e);

@@ -42,11 +42,7 @@ struct vm *mach_vm(struct mach *m) { return NULL; }
 struct virtio_dev *mach_balloon(struct mach *m) { return fake.no_balloon ? NULL : (struct virtio_dev *)&fake; }
 unsigned mach_disks(struct mach *m) { return 1; }
 struct disk *mach_disk(struct mach *m, unsigned i) { return &the_disk; }
-unsigned mach_nics(struct mach *m) { return 0; }
-int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, struct vh_err *e)
-{
-	return err_set(e, -ENOENT, "there is no NIC %s", nic);
-}
+unsigned mach_nics(struct mach *m) { return fake.nics; }
 struct net_port *mach_port(struct mach *m, unsigned i) { return NULL; }
 
 int mach_set_link(struct mach *m, const char *nic, int up, unsigned *index, const struct vh_net_info **now, struct vh_err *e)
@@ -143,4 +139,11 @@ size_t serial_input(struct serial *s, const void *data, size_t len)
 
 struct virtio_dev *mach_nic_dev(struct mach *m, unsigned i) { return NULL; }
 void virtio_net_get_stats(struct virtio_dev *d, struct virtio_net_stats *out) { *out = (struct virtio_net_stats){ 0 }; }
-void virtio_net_set_rates(struct virtio_dev *d, const struct rate_limit *in, const struct rate_limit *out) { on_main(); }
+void virtio_net_set_rates(struct virtio_dev *d, const struct rate_limit *in, const struct rate_limit *out)
+{
+	on_main();
+	fake.limits[0] = in != NULL;
+	fake.limits[1] = out != NULL;
+	fake.limit[0] = in ? *in : (struct rate_limit){ 0 };
+	fake.limit[1] = out ? *out : (struct rate_limit){ 0 };
+}

@@ -18,6 +18,9 @@ struct fake {
 	uint64_t balloon, disk_bytes;
 	char snapshot[64];
 	struct vh_net_info nic;
+	unsigned nics;
+	int limits[2]; /* given, of in and out */
+	struct rate_limit limit[2];
 };
 extern struct fake fake;
 void fake_set(enum mach_state s, const char *word, const char *reason); /* [main loop] */

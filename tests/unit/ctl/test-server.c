@@ -311,6 +311,48 @@ static void links(void)
 	refused(c, "SetLink", o, 0);
 	g_assert_cmpint(fake.nic.link, ==, 1);
 	g_assert_cmpint(fake.wrong_thread, ==, 0);
+	end();
+}
+
+/* NAME VALUE ..., NULL */
+static JsonObject *numbers(const char *name, ...)
+{
+	JsonObject *o = json_object_new();
+	va_list ap;
+
+	va_start(ap, name);
+	for (; name; name = va_arg(ap, const char *))
+		json_object_set_int_member(o, name, va_arg(ap, gint64));
+	va_end(ap);
+	return o;
+}
+#define N(x) ((gint64)(x))
+
+static void limits(void)
+{
+	struct ctl_client *c;
+
+	begin();
+	c = client();
+	refused(c, "LimitNic", numbers("nic", N(0), "rate_in", N(1), NULL), -ENOENT); /* it has none */
+	fake.nics = 1;
+	json_object_unref(ask(c, "LimitNic", numbers("nic", N(0), "rate_in", N(1000), "burst_in", N(5), "packets_in", N(7), NULL)));
+	g_assert_true(fake.limits[0] && !fake.limits[1]);
+	g_assert_cmpuint(fake.limit[0].bytes, ==, 1000);
+	g_assert_cmpuint(fake.limit[0].burst, ==, 5);
+	g_assert_cmpuint(fake.limit[0].packets, ==, 7);
+	json_object_unref(ask(c, "LimitNic", numbers("nic", N(0), "packets_out", N(0), NULL)));
+	g_assert_true(!fake.limits[0] && fake.limits[1]);
+	g_assert_cmpuint(fake.limit[1].packets, ==, 0);
+	refused(c, "LimitNic", numbers("nic", N(1), "rate_in", N(1), NULL), -ENOENT);
+	refused(c, "LimitNic", numbers("nic", N(-1), "rate_in", N(1), NULL), -ENOENT);
+	refused(c, "LimitNic", numbers("rate_in", N(1), NULL), 0);
+	refused(c, "LimitNic", numbers("nic", N(0), "rate_in", N(-1), NULL), 0);
+	refused(c, "LimitNic", numbers("nic", N(0), "burst_out", N(RATE_MAX) + 1, NULL), 0);
+	refused(c, "LimitNic", numbers("nic", N(0), "rate", N(1), NULL), 0);
+	g_assert_true(!fake.limits[0] && fake.limits[1]); /* what was refused changed nothing */
+	g_assert_cmpint(fake.wrong_thread, ==, 0);
+	fake.nics = 0;
 	ctl_client_free(c);
 	end();
 }
@@ -748,6 +790,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/machine-calls-run-on-the-main-loop", machine);
 	g_test_add_func("/server/disks", disks);
 	g_test_add_func("/server/links", links);
+	g_test_add_func("/server/limits-of-nics", limits);
 	g_test_add_func("/server/garbage-is-refused", garbage);
 	g_test_add_func("/server/random-bytes", random_bytes);
 	g_test_add_func("/server/many-clients", many_clients);

@@ -26,6 +26,7 @@ const struct vh_net_info *net_port_info(const struct net_port *p) { return &p->i
 int net_port_fd(const struct net_port *p, unsigned pair) { return p->fd[pair]; }
 int net_port_set_offload(struct net_port *p, uint64_t offload) { (void)p; (void)offload; return 0; }
 int net_port_set_pairs(struct net_port *p, unsigned active) { (void)p; (void)active; return 0; }
+void net_port_lost(struct net_port *p) { (void)p; }
 int net_port_set_filter(struct net_port *p, const struct vh_net_filter *f, struct vh_err *e)
 {
 	(void)p;

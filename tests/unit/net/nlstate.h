@@ -77,6 +77,9 @@ static inline void state_message(GString *s, const struct nlmsghdr *h)
 		g_string_append_printf(s, "address %u/%u", ((struct ifaddrmsg *)l)->ifa_index, ((struct ifaddrmsg *)l)->ifa_prefixlen);
 		break;
 	case RTM_NEWROUTE:
+		/* The kernel's own, for multicast and local addresses, come when a carrier does. */
+		if (((const struct rtmsg *)l)->rtm_type != RTN_UNICAST)
+			return;
 		head = sizeof(struct rtmsg);
 		g_string_append(s, "route");
 		break;

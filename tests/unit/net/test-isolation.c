@@ -34,7 +34,8 @@ static int begin(void)
 		g_test_skip(why);
 		return 0;
 	}
-	run_ok("printf 'link add up0 type veth peer name far0\\nlink set up0 addrgenmode none up\\nlink set far0 addrgenmode none up\\n' | ip -batch -");
+	run_ok("printf 'link add up0 type veth peer name far0\\nlink set up0 addrgenmode none\\nlink set far0 addrgenmode none\\nlink set up0 up\\n"
+	       "link set far0 up\\n' | ip -batch -");
 	memset(&proof, 0, sizeof(proof));
 	memset(port, 0, sizeof(port));
 	proof.proto = ETH_P_8021Q;

@@ -6,6 +6,7 @@
  * something must not pass, the same probe passes once what forbids it is taken away.
  */
 #include <errno.h>
+#include <sys/prctl.h>
 
 #include "nat-test.h"
 
@@ -19,6 +20,7 @@ static pid_t namespace(void)
 	pid_t pid = fork();
 
 	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (unshare(CLONE_NEWNET) < 0)
 			_exit(126);
 		execlp("sleep", "sleep", "600", NULL);
@@ -38,6 +40,7 @@ static void all_end(void)
 		kill(client[--n_clients], SIGKILL);
 		waitpid(client[n_clients], NULL, 0);
 	}
+	end_leftovers();
 }
 
 static char *in(pid_t pid, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
@@ -113,8 +116,8 @@ static pid_t outside(void)
 static void serve(pid_t pid, unsigned port)
 {
 	g_free(in(pid, "for f in TCP4 TCP6; do o=; [ $f = TCP4 ] || o=,ipv6only=1; "
-		       "socat $f-LISTEN:%u,fork,reuseaddr$o SYSTEM:'echo saw $SOCAT_PEERADDR' </dev/null >/dev/null 2>&1 & done; "
-		       "for i in $(seq 100); do [ $(grep -c ':%04X .* 0A ' /proc/net/tcp /proc/net/tcp6 | grep -c :1) = 2 ] && break; sleep 0.05; done", port, port));
+		       "socat $f-LISTEN:%u,fork,reuseaddr$o SYSTEM:'echo saw $SOCAT_PEERADDR' </dev/null >/dev/null 2>&1 & echo $! >>%s/servers; done; "
+		       "for i in $(seq 100); do [ $(grep -c ':%04X .* 0A ' /proc/net/tcp /proc/net/tcp6 | grep -c :1) = 2 ] && break; sleep 0.05; done", port, state, port));
 }
 
 /* Whom a server there sees when this client comes: "" when none answers. */
@@ -150,7 +153,7 @@ static void lan(void)
 {
 	const struct spec s = {
 		"address=192.168.77.1/24,address6=fd00:77::1/64,dhcp-range=192.168.77.100-192.168.77.101,domain=lan,"
-		"host=52:54:00:00:00:01=192.168.77.9=web,forward=tcp:8080:192.168.77.9:80,forward=tcp:8080:[fd00:77::5054:ff:fe00:1]:80",
+		"host=52:54:00:00:00:01=192.168.77.9=web,host=52:54:00:00:00:99=192.168.77.33=printer,forward=tcp:8080:192.168.77.9:80,forward=tcp:8080:[fd00:77::5054:ff:fe00:1]:80",
 		.network = "n", .kind = "nat", .owner = "vhost:@n:1",
 	};
 
@@ -183,7 +186,8 @@ static void nat_passes(void)
 	g_free(eventually(one, "fd00:77::5054:ff:fe00:1/64", "ip -6 -o addr show eth0"));
 	g_free(eventually(one, "default via fe80::", "ip -6 route"));
 	/* Names. */
-	g_free(eventually(two, "192.168.77.9", "busybox nslookup web.lan 192.168.77.1"));
+	g_free(eventually(two, "Address: 192.168.77.9\n", "busybox nslookup web.lan 192.168.77.1"));
+	g_free(eventually(two, "Address: 192.168.77.33\n", "busybox nslookup printer.lan 192.168.77.1")); /* that never asked for a lease */
 	/* Out, behind the host's address; and to each other, behind none. */
 	SEES(one, "203.0.113.254", 7000, "saw 203.0.113.1");
 	SEES(one, "[2001:db8::fe]", 7000, "saw [2001:0db8:0000:0000:0000:0000:0000:0001]");
@@ -340,8 +344,5 @@ static void add(void)
 
 int main(int argc, char **argv)
 {
-	int r = nat_main(argc, argv, add);
-
-	all_end();
-	return r;
+	return nat_main(argc, argv, add);
 }

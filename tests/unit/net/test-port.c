@@ -19,10 +19,11 @@
 #include "util/paths.h"
 
 static const struct vh_net_ops *ops;
+static const char *type = "bridge";
 
 static int try_open(const char *options, unsigned index, unsigned pairs, struct net_port **out, struct vh_err *e)
 {
-	struct net_config c = { .ops = ops, .type = "bridge", .pairs = pairs, .offload = ~UINT64_C(0), .vm = "t", .index = index };
+	struct net_config c = { .ops = ops, .type = type, .pairs = pairs, .offload = ~UINT64_C(0), .vm = "t", .index = index };
 	struct optset *set;
 	struct kvs kvs;
 	int r;
@@ -100,6 +101,13 @@ static void use(struct net_port *a, struct net_port *b)
 	g_assert_true(fcntl(net_port_fd(a, 1), F_GETFD) & FD_CLOEXEC);
 	g_assert_cmpuint(hdr_len(net_port_fd(a, 0)), ==, 12);
 	g_assert_true((i->offload & (VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6)) == (VH_NET_CSUM | VH_NET_TSO4 | VH_NET_TSO6));
+	/* Each is there if the fd takes it, and only then. UDP segmentation came with Linux 6.2, for both IPs at once. */
+	static const struct {
+		uint64_t offload;
+		unsigned long tun;
+	} each[] = {{VH_NET_TSO4, TUN_F_TSO4}, {VH_NET_TSO6, TUN_F_TSO6}, {VH_NET_UFO, TUN_F_UFO}, {VH_NET_USO, 0x60}};
+	for (unsigned k = 0; k < G_N_ELEMENTS(each); k++)
+		g_assert_cmpint(!ioctl(net_port_fd(a, 0), TUNSETOFFLOAD, TUN_F_CSUM | each[k].tun), ==, (i->offload & each[k].offload) != 0);
 	g_assert_cmpint(net_port_set_offload(a, i->offload), ==, 0);
 	g_assert_cmpint(net_port_set_offload(a, VH_NET_CSUM | VH_NET_TSO4), ==, 0);
 	g_assert_cmpint(net_port_set_offload(a, 0), ==, 0);
@@ -133,6 +141,57 @@ static void in_process(void)
 	use(a, b);
 	net_port_close(a);
 	net_port_close(b);
+	g_autofree char *after = netns_state();
+
+	g_assert_cmpstr(before, ==, after);
+}
+
+static int shows(const char *text, const char *cmd)
+{
+	g_autofree char *out = sh("PATH=$PATH:/sbin:/usr/sbin; %s 2>/dev/null", cmd);
+
+	return strstr(out, text) != NULL;
+}
+
+/* A backend with filters: what the guest wants goes through the sealed helper to the kernel. */
+static void filters_in_helper(void)
+{
+	static const uint8_t group[2][6] = { { 0x33, 0x33, 0xff, 1, 2, 3 }, { 1, 0, 0x5e, 1, 1, 1 } };
+	struct vh_net_filter f = { .size = sizeof(f), .multicast = group, .n_multicast = 2, .mac = { 2, 7, 7, 7, 7, 7 } };
+	const struct vh_net_ops *bridge = ops;
+	struct net_port *p;
+
+	if (!begin())
+		return;
+	if (!shows("probe", "ip link add v0 type veth peer name v1; ip link add probe link v0 type macvtap; ip -o link")) {
+		g_test_skip("this kernel has no macvtap or no veth");
+		return;
+	}
+	run_ok("ip link del probe; ip link set v0 addrgenmode none; ip link set v1 addrgenmode none; ip link set v0 up; ip link set v1 up");
+	g_autofree char *before = netns_state();
+
+	g_assert_cmpint(plug_net("macvtap", &ops, NULL), ==, 0);
+	type = "macvtap";
+	g_assert_cmpint(net_helper_start(NULL), ==, 0);
+	p = must_open("v0,host=on", 0, 2);
+	g_assert_cmpint(net_helper_seal(0, NULL), ==, 0);
+	g_assert_cmpuint(hdr_len(net_port_fd(p, 0)), ==, 12);
+	g_assert_cmpuint(hdr_len(net_port_fd(p, 1)), ==, 12);
+	g_assert_cmpint(net_port_set_offload(p, net_port_info(p)->offload), ==, 0);
+	g_assert_cmpint(net_port_set_pairs(p, 1), ==, 0);
+	g_assert_cmpint(net_port_set_pairs(p, 2), ==, 0);
+	g_assert_true(shows("ALLMULTI", "ip -o link show vnet0"));
+	g_assert_cmpint(net_port_set_filter(p, &f, NULL), ==, 0);
+	g_assert_true(shows("33:33:ff:01:02:03", "ip maddr show dev vnet0"));
+	g_assert_true(shows("01:00:5e:01:01:01", "ip maddr show dev vnet0"));
+	g_assert_true(shows("02:07:07:07:07:07", "ip -o link show vnet0"));
+	g_assert_false(shows("ALLMULTI", "ip -o link show vnet0"));
+	g_assert_cmpint(net_port_set_link(p, 0, NULL), ==, 0);
+	g_assert_cmpint(net_port_set_link(p, 1, NULL), ==, 0);
+	net_port_close(p);
+	net_helper_end();
+	ops = bridge;
+	type = "bridge";
 	g_autofree char *after = netns_state();
 
 	g_assert_cmpstr(before, ==, after);
@@ -414,6 +473,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/port/macs-are-stable-and-differ", macs);
 	g_test_add_func("/port/in-this-process", in_process);
 	g_test_add_func("/port/in-the-helper", in_helper);
+	g_test_add_func("/port/filters-in-the-helper", filters_in_helper);
 	g_test_add_func("/port/opening-collects-what-the-dead-left", open_collects);
 	g_test_add_func("/port/helper-cleans-up-after-a-killed-vm", parent_killed);
 	g_test_add_func("/port/helper-ignores-the-terminals-signals", ignores_signals);

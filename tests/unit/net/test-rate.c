@@ -60,6 +60,10 @@ static void test_bytes(void)
 	/* 1500 bytes every 1.5 ms: nothing is lost to rounding. The first found the burst used up. */
 	g_assert_cmpuint(now - 5 * SEC, ==, 1000 * 1500 * UINT64_C(1000) - 1499 * UINT64_C(1000));
 	g_assert_cmpuint(sent, ==, 1500000);
+	rate_take(&r, 4000); /* what did not go after all costs nothing */
+	g_assert_cmpuint(rate_wait(&r, now), ==, 1499000 + 4000000 + 1000);
+	rate_give(&r, 4000);
+	g_assert_cmpuint(rate_wait(&r, now), ==, 1499000 + 1000);
 	/* A silence fills it up to the burst, and no further. */
 	now += 100 * SEC;
 	g_assert_cmpuint(drain(&r, 1000, now), ==, 10);

@@ -4,6 +4,7 @@
  * pool-ctl PLUGIN.so KEY=VALUE[,KEY=VALUE]... CALL ARG...: one call of a pool plugin, with a small host of its own, for scripts.
  * Calls: snap-create NAME SNAP, snap-list NAME, snap-remove NAME SNAP, snap-rollback NAME SNAP, clone SRC SNAP DST, hold MODE NAME
  * (attaches, says "held", and waits for the end of standard input; MODE: ro, excl, shared, peek), resize-held NAME BYTES,
+ * entries NAME (what of a request's way the attached volume has: nothing, when the host does it all on its descriptor),
  * meta-set NAME KEY VALUE, meta-get NAME KEY. Exits with 1, text and code on standard error, when the call fails.
  */
 #include <dlfcn.h>
@@ -85,13 +86,30 @@ static int hold(const struct vh_pool_ops *ops, void *pool, const char *mode, con
 	return ret;
 }
 
+static int entries(const struct vh_pool_ops *ops, void *pool, const char *name, struct vh_err *e)
+{
+	struct vh_attach a = {.size = sizeof(a), .name = name, .holder = "pid 0 pool-ctl entries", .mode = VH_ATTACH_RW_EXCL};
+	struct vh_volume_info i = {.size = sizeof(i)};
+	const struct vh_volume_ops *vo;
+	void *vol;
+	int ret = ops->attach(pool, &a, &vol, &vo, e);
+
+	if (ret)
+		return ret;
+	ret = vo->info(vol, &i);
+	printf("fd=%s%s%s%s%s\n", i.fd >= 0 ? "yes" : "no", vo->queue_open ? " queue_open" : "", vo->queue_start ? " queue_start" : "",
+	       vo->submit ? " submit" : "", vo->cancel ? " cancel" : "");
+	vo->close(vol);
+	return ret;
+}
+
 static int call(const struct vh_pool_ops *ops, void *pool, char **a, int n, struct vh_err *e)
 {
 	char buf[300] = "";
 	int64_t len;
 
 	if (!strcmp(a[0], "snap-create") && n == 3)
-		return ops->snapshot_create(pool, a[1], a[2], e);
+		return ops->snapshot_create(pool, &(struct vh_snap_spec){.size = sizeof(struct vh_snap_spec), .volume = a[1], .snap = a[2]}, e);
 	if (!strcmp(a[0], "snap-list") && n == 2)
 		return ops->snapshot_list(pool, a[1], print_one, NULL, e);
 	if (!strcmp(a[0], "snap-remove") && n == 3)
@@ -104,6 +122,8 @@ static int call(const struct vh_pool_ops *ops, void *pool, char **a, int n, stru
 		return hold(ops, pool, a[1], a[2], NULL, e);
 	if (!strcmp(a[0], "resize-held") && n == 3)
 		return hold(ops, pool, "excl", a[1], a[2], e);
+	if (!strcmp(a[0], "entries") && n == 2)
+		return entries(ops, pool, a[1], e);
 	if (!strcmp(a[0], "meta-set") && n == 4)
 		return ops->meta_set(pool, a[1], a[2], *a[3] ? a[3] : NULL, e);
 	if (!strcmp(a[0], "meta-get") && n == 3) {

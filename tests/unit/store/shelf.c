@@ -304,13 +304,15 @@ static int p_clone(void *pool, const char *src, const char *snap, const char *ds
 	return copy_file(pool, snap ? path : src, dst, 0, e);
 }
 
-static int snapshot_create(void *pool, const char *name, const char *snap, struct vh_err *e)
+static int snapshot_create(void *pool, const struct vh_snap_spec *s, struct vh_err *e)
 {
 	char path[320];
 
-	if (!snap_path(pool, name, snap, path))
-		return vh_host_ptr->err(e, -EEXIST, "the snapshot %s exists already", snap);
-	return copy_file(pool, name, path, 0, e);
+	if (s->flags & VH_MUST_UNDERSTAND & ~VH_SNAP_IN_USE)
+		return vh_host_ptr->err(e, -EOPNOTSUPP, "a snapshot flag is not known");
+	if (!snap_path(pool, s->volume, s->snap, path))
+		return vh_host_ptr->err(e, -EEXIST, "the snapshot %s exists already", s->snap);
+	return copy_file(pool, s->volume, path, 0, e);
 }
 
 static int snapshot_list(void *pool, const char *name, vh_list_fn *fn, void *ctx, struct vh_err *e)
