@@ -36,7 +36,7 @@ static int make_bridge(struct nl *nl, const struct vlan_want *w, const char *tmp
 		r = bridgedev_make(nl, &b, tmp, &s->bridge, e);
 	}
 	if (!r) { /* before it has a carrier: the host is in no VLAN; a kernel without IPv6 refuses this, which is as good */
-		brport_put_no_ipv6(nl, s->bridge.ifindex);
+		nl_link_no_ipv6(nl, s->bridge.ifindex);
 		nl_commit(nl);
 	}
 	return r;
