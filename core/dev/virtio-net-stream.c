@@ -226,6 +226,7 @@ struct packet {
 	unsigned n_iov;    /* 0: it goes nowhere */
 	size_t len;        /* with it */
 	uint16_t head;
+	uint8_t guard;     /* because of the guard */
 };
 
 struct batch {
@@ -237,7 +238,7 @@ struct batch {
 /* With a guard: what it saw, with the length before it, and the rest. 0: it goes nowhere. */
 static int judge(struct net_pair *p, struct batch *b, const struct vq_chain *c, size_t len)
 {
-	struct net_tx g = {c->iov, c->n_out, c->head, (uint32_t)c->out_len};
+	struct net_tx g = {.iov = c->iov, .n_iov = c->n_out, .head = c->head, .len = (uint32_t)c->out_len};
 	struct iovec *first = p->tx_iov + b->n_iov;
 	uint32_t be = htonl((uint32_t)len);
 
@@ -268,12 +269,12 @@ static void add_packet(struct net_pair *p, struct batch *b, const struct vq_chai
 
 	*t = (struct packet){.iov = first, .head = c->head};
 	if (c->out_len < NET_HEADER + NET_FRAME || len > FRAME_MAX || !p->link || p->dead) {
-		net_count(&p->tx_dropped, 1);
 		b->n++;
 		return;
 	}
 	if (p->judged) {
 		t->n_iov = (unsigned)judge(p, b, c, len);
+		t->guard = !t->n_iov;
 		t->len = PREFIX + len;
 		b->n_iov += t->n_iov;
 		b->n++;
@@ -351,7 +352,8 @@ static unsigned send_batch(struct net_pair *p, struct batch *b)
 		while (w < 0 && errno == EINTR);
 		if (w < 0 && errno != EAGAIN) {
 			lose(p, strerror(errno));
-			net_count(&p->tx_dropped, b->n);
+			for (unsigned i = 0; i < b->n; i++)
+				b->t[i].n_iov = 0;
 			return b->n;
 		}
 	}
@@ -389,8 +391,11 @@ int net_stream_tx(struct net_pair *p)
 
 		r = collect(p, &b);
 		done = send_batch(p, &b);
-		for (unsigned i = 0; i < done; i++)
+		for (unsigned i = 0; i < done; i++) {
+			if (!b.t[i].n_iov)
+				net_count(b.t[i].guard ? &p->guard_dropped : &p->tx_dropped, 1);
 			vq_push(vq, b.t[i].head, 0);
+		}
 		n += (int)done;
 		if (done < b.n)
 			vq_unpop(vq, b.n - done);
