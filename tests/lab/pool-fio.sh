@@ -4,6 +4,7 @@
 # One Debian guest whose fio writes and verifies a LUN of a real target and an image of a real Ceph cluster, both started here, in the lab.
 . "$(dirname "$0")/../cases/functions.sh"
 requires_root
+[ -n "${VH_LONG:-}${VH_NAMED:-}" ] || skip_all "takes minutes (a Ceph cluster in emulation): runs with --long, or by its name"
 [ -c /dev/kvm ] || skip_all "there is no /dev/kvm"
 [ -n "${GUEST_ROOTFS:-}" ] || skip_all "tests/lab/prepare made no root file system"
 : "${GUEST_TIMEOUT:=400}" # two servers beside it

@@ -4,6 +4,8 @@
 # What tests/cases does with pools of every type, with type lvm, which needs device-mapper: the suite and the lock matrix. Runs in the lab.
 # There is no udev, which lvm is told. pool-rows.sh suite|locks: only that one. Whole with VH_LONG, which takes minutes more; else the suite in
 # its short form and one command for each pair of ways.
+# Minutes that `./vh test` does not have; it runs the same over the other types, and pool-lvm.sh.
+[ -n "${VH_LONG:-}${VH_NAMED:-}" ] || { echo "1..0 # SKIP takes minutes: runs with --long, or by its name"; exit 0; }
 cases=$(dirname "$(realpath "$0")")/../cases
 for m in loop dm_mod dm_thin_pool dm_snapshot; do modprobe $m 2>/dev/null || [ -e /sys/module/$m ] || { echo "1..0 # SKIP the kernel has no $m"; exit 0; }; done
 export DM_DISABLE_UDEV=1

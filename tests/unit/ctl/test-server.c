@@ -311,6 +311,7 @@ static void links(void)
 	refused(c, "SetLink", o, 0);
 	g_assert_cmpint(fake.nic.link, ==, 1);
 	g_assert_cmpint(fake.wrong_thread, ==, 0);
+	ctl_client_free(c);
 	end();
 }
 
