@@ -6,7 +6,7 @@
 
 #include "bridgedev.h"
 #include "step.h"
-#include "tap.h"
+#include "tapport.h"
 
 /* The options, checked; no kernel object yet. */
 struct bridge_want {
@@ -49,17 +49,12 @@ int switch_ports(struct nl *nl, const char *state, int bridge, struct switch_por
 /* ---- port.c ---- */
 
 struct bridge_port {
-	struct tap tap;
-	struct vh_net_info info;
+	struct tapport t;
 	int bridge;     /* its ifindex */
 	int ours;       /* a vhost made the bridge: the last user removes it */
-	char *state, *owner;
 };
 int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e);
-int bridge_info(void *port, struct vh_net_info *i);
-int bridge_queue_fd(void *port, uint32_t pair, struct vh_err *e);
-int bridge_set_link(void *port, uint32_t up, struct vh_err *e);
 void bridge_close(void *port);
 
 /* ---- network.c ---- */

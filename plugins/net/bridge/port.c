@@ -83,17 +83,16 @@ static int write_plan(const struct vh_net_open *o, const struct bridge_want *w, 
 
 static void port_free(struct bridge_port *p)
 {
-	free(p->state);
-	free(p->owner);
+	tapport_drop(&p->t);
 	free(p);
 }
 
 /* The VM's process has copies of the fds, and may be slow to die: with the device itself gone it holds no port. */
 static void drop_tap(struct nl *nl, struct bridge_port *p, int delete)
 {
-	if (delete && p->info.ifindex)
-		nl_link_delete(nl, (int)p->info.ifindex, NULL);
-	tap_close(&p->tap);
+	if (delete && p->t.info.ifindex)
+		nl_link_delete(nl, (int)p->t.info.ifindex, NULL);
+	tap_close(&p->t.tap);
 }
 
 /* [locked] Everything but the lock. */
@@ -111,9 +110,9 @@ static int attach(struct nl *nl, const struct vh_net_open *o, const struct bridg
 	p->ours = s.make || tag_ours(s.br.alias);
 	r = switch_up(nl, w, o->state, &s, e);
 	if (!r)
-		r = tap_open(&p->tap, net_host, o->ifname, o->pairs, e);
+		r = tap_open(&p->t.tap, net_host, o->ifname, o->pairs, e);
 	if (!r)
-		r = brport_attach(nl, &p->tap, &port_want, &s.br, &p->info, e);
+		r = brport_attach(nl, &p->t.tap, &port_want, &s.br, &p->t.info, e);
 	p->bridge = s.br.ifindex;
 	if (!r)
 		return 0;
@@ -143,11 +142,7 @@ int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 	if (r < 0)
 		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
 	p = calloc(1, sizeof(*p));
-	if (p) {
-		p->state = strdup(o->state);
-		p->owner = strdup(o->owner);
-	}
-	lock = !p || !p->state || !p->owner ? -ENOMEM : journal_lock(o->state, w.create);
+	lock = !p || tapport_keep(&p->t, o) ? -ENOMEM : journal_lock(o->state, w.create);
 	if (lock < 0) {
 		r = net_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
 	} else {
@@ -162,44 +157,6 @@ int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 	return r;
 }
 
-int bridge_info(void *port, struct vh_net_info *i)
-{
-	struct bridge_port *p = port;
-	uint32_t size = i->size;
-
-	p->info.size = size;
-	memcpy(i, &p->info, size < sizeof(p->info) ? size : sizeof(p->info));
-	return 0;
-}
-
-int bridge_queue_fd(void *port, uint32_t pair, struct vh_err *e)
-{
-	struct bridge_port *p = port;
-
-	if (pair >= p->tap.n)
-		return net_host->err(e, -EINVAL, "tap %s has no queue pair %u", p->tap.ifname, pair);
-	return p->tap.fd[pair];
-}
-
-int bridge_set_link(void *port, uint32_t up, struct vh_err *e)
-{
-	struct bridge_port *p = port;
-	struct nl nl;
-	int r = nl_open(&nl);
-
-	if (!r) {
-		nl_link_begin(&nl, RTM_SETLINK, 0, AF_UNSPEC, (int)p->info.ifindex, NULL, up != 0);
-		r = nl_commit(&nl);
-	}
-	if (r < 0)
-		net_host->err(e, r, "cannot set %s %s: %s", p->tap.ifname, up ? "up" : "down",
-				 nl.text[0] ? nl.text : strerror(-r));
-	else
-		p->info.link = up != 0;
-	nl_release(&nl);
-	return r;
-}
-
 void bridge_close(void *port)
 {
 	struct bridge_port *p = port;
@@ -208,15 +165,15 @@ void bridge_close(void *port)
 
 	/* Without lock or netlink the tap still goes with its fds; gc() finds a bridge that stays. */
 	if (p->ours && !nl_open(&nl)) {
-		lock = journal_lock(p->state, 1);
+		lock = journal_lock(p->t.state, 1);
 		drop_tap(&nl, p, lock >= 0);
 		if (lock >= 0)
-			switch_down(&nl, p->state, p->bridge, NULL);
+			switch_down(&nl, p->t.state, p->bridge, NULL);
 		nl_release(&nl);
 	} else {
-		tap_close(&p->tap);
+		tap_close(&p->t.tap);
 	}
-	journal_remove(p->state, p->owner);
+	journal_remove(p->t.state, p->t.owner);
 	if (lock >= 0)
 		close(lock);
 	port_free(p);

@@ -69,7 +69,7 @@ static int set_link_parts(struct nl *nl, struct macvtap_port *p, const uint8_t *
 
 	if (!moved && allmulti == p->allmulti)
 		return 0;
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, (int)p->info.ifindex, NULL, -1);
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, (int)p->t.info.ifindex, NULL, -1);
 	if (moved)
 		nl_put(nl, IFLA_ADDRESS, mac, 6);
 	nl_link_flags(nl, allmulti ? IFF_ALLMULTI : 0, IFF_ALLMULTI);
@@ -82,8 +82,8 @@ static int set_link_parts(struct nl *nl, struct macvtap_port *p, const uint8_t *
 	}
 	if (moved && r == -EADDRINUSE)
 		return net_host->err(e, r, "the guest's new MAC address %02x:%02x:%02x:%02x:%02x:%02x is in use on the uplink of %s",
-				     mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], p->tap.ifname);
-	return net_host->err(e, r, "cannot set what %s receives: %s", p->tap.ifname, nl->text[0] ? nl->text : strerror(-r));
+				     mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], p->t.tap.ifname);
+	return net_host->err(e, r, "cannot set what %s receives: %s", p->t.tap.ifname, nl->text[0] ? nl->text : strerror(-r));
 }
 
 int filter_set(struct macvtap_port *p, const struct vh_net_filter *f, struct vh_err *e)
@@ -99,9 +99,9 @@ int filter_set(struct macvtap_port *p, const struct vh_net_filter *f, struct vh_
 	r = nl_open(&nl);
 	if (r < 0)
 		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
-	ifr.ifr_ifindex = (int)p->info.ifindex; /* it may have been renamed */
+	ifr.ifr_ifindex = (int)p->t.info.ifindex; /* it may have been renamed */
 	if (ioctl(nl.fd, SIOCGIFNAME, &ifr) < 0) {
-		r = net_host->err(e, -errno, "macvtap %s is gone: %s", p->tap.ifname, strerror(errno));
+		r = net_host->err(e, -errno, "macvtap %s is gone: %s", p->t.tap.ifname, strerror(errno));
 		goto out;
 	}
 	if (!all && !none)

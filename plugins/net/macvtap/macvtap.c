@@ -126,8 +126,7 @@ static void port_free(struct macvtap_port *p)
 {
 	if (!p)
 		return;
-	free(p->state);
-	free(p->owner);
+	tapport_drop(&p->t);
 	free(p);
 }
 
@@ -137,9 +136,7 @@ static struct macvtap_port *port_new(const struct vh_net_open *o, const struct m
 
 	if (!p)
 		return NULL;
-	p->state = strdup(o->state);
-	p->owner = strdup(o->owner);
-	if (!p->state || !p->owner) {
+	if (tapport_keep(&p->t, o)) {
 		port_free(p);
 		return NULL;
 	}
@@ -161,16 +158,16 @@ static int make_port(struct nl *nl, struct macvtap_port *p, const struct vh_net_
 
 	if (r < 0)
 		return r;
-	r = tapdev_open(&p->tap, &l, o->pairs, e);
+	r = tapdev_open(&p->t.tap, &l, o->pairs, e);
 	if (r < 0) {
 		nl_link_delete(nl, l.ifindex, NULL);
 		return r;
 	}
 	p->uplink = l.link ? l.link : up->ifindex;
-	p->info = (struct vh_net_info){ .path = VH_NET_PATH_TAP, .ifindex = (uint32_t)l.ifindex, .pairs = p->tap.n, .mtu = l.mtu,
-					.vnet_hdr = 12, .offload = tap_probe_offload(&p->tap), .link = 1 };
-	memcpy(p->info.ifname, p->tap.ifname, sizeof(p->info.ifname));
-	memcpy(p->info.mac, o->mac, 6);
+	p->t.info = (struct vh_net_info){ .path = VH_NET_PATH_TAP, .ifindex = (uint32_t)l.ifindex, .pairs = p->t.tap.n, .mtu = l.mtu,
+					.vnet_hdr = 12, .offload = tap_probe_offload(&p->t.tap), .link = 1 };
+	memcpy(p->t.info.ifname, p->t.tap.ifname, sizeof(p->t.info.ifname));
+	memcpy(p->t.info.mac, o->mac, 6);
 	return 0;
 }
 
@@ -238,41 +235,13 @@ static int macvtap_open(const struct vh_net_open *o, void **port, struct vh_err 
 	return r;
 }
 
-static int macvtap_info(void *port, struct vh_net_info *i)
-{
-	struct macvtap_port *p = port;
-	uint32_t size = i->size;
-
-	p->info.size = size;
-	memcpy(i, &p->info, size < sizeof(p->info) ? size : sizeof(p->info));
-	return 0;
-}
-
 static int macvtap_queue_fd(void *port, uint32_t pair, struct vh_err *e)
 {
 	struct macvtap_port *p = port;
 
-	if (pair >= p->tap.n)
-		return net_host->err(e, -EINVAL, "macvtap %s has no queue pair %u", p->tap.ifname, pair);
-	return p->tap.fd[pair];
-}
-
-static int macvtap_set_link(void *port, uint32_t up, struct vh_err *e)
-{
-	struct macvtap_port *p = port;
-	struct nl nl;
-	int r = nl_open(&nl);
-
-	if (!r) {
-		nl_link_begin(&nl, RTM_SETLINK, 0, AF_UNSPEC, (int)p->info.ifindex, NULL, up != 0);
-		r = nl_commit(&nl);
-	}
-	if (r < 0)
-		net_host->err(e, r, "cannot set %s %s: %s", p->tap.ifname, up ? "up" : "down", nl.text[0] ? nl.text : strerror(-r));
-	else
-		p->info.link = up != 0;
-	nl_release(&nl);
-	return r;
+	if (pair >= p->t.tap.n)
+		return net_host->err(e, -EINVAL, "macvtap %s has no queue pair %u", p->t.tap.ifname, pair);
+	return p->t.tap.fd[pair];
 }
 
 static int macvtap_set_filter(void *port, const struct vh_net_filter *f, struct vh_err *e)
@@ -289,16 +258,16 @@ static void macvtap_close(void *port)
 	/* Without lock or netlink gc() finds what stays. */
 	r = nl_open(&nl);
 	if (!r && p->mode == MACVLAN_MODE_BRIDGE)
-		lock = journal_lock(p->state, 1);
+		lock = journal_lock(p->t.state, 1);
 	if (!r)
-		r = nl_link_delete(&nl, (int)p->info.ifindex, NULL);
-	tap_close(&p->tap);
+		r = nl_link_delete(&nl, (int)p->t.info.ifindex, NULL);
+	tap_close(&p->t.tap);
 	if (lock >= 0)
 		host_remove_unused(&nl, p->host_name, NULL);
 	nl_release(&nl);
 	/* The entry stays with the interface. */
 	if (!r || r == -ENODEV)
-		journal_remove(p->state, p->owner);
+		journal_remove(p->t.state, p->t.owner);
 	if (lock >= 0)
 		close(lock);
 	port_free(p);
@@ -348,9 +317,9 @@ static const struct vh_net_ops macvtap_ops = {
 	.options = options,
 	.open = macvtap_open,
 	.plan = macvtap_plan,
-	.info = macvtap_info,
+	.info = tapport_info,
 	.queue_fd = macvtap_queue_fd,
-	.set_link = macvtap_set_link,
+	.set_link = tapport_set_link,
 	.set_filter = macvtap_set_filter,
 	.close = macvtap_close,
 	.gc = macvtap_gc,

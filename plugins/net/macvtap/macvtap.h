@@ -9,7 +9,7 @@
 
 #include "ip.h"
 #include "nl.h"
-#include "tap.h"
+#include "tapport.h"
 
 #define FILTER_MAX 64u /* multicast addresses of one port; with more it receives all */
 
@@ -22,12 +22,10 @@ struct macvtap_want {
 };
 
 struct macvtap_port {
-	struct tap tap;
-	struct vh_net_info info;
+	struct tapport t;
 	int uplink; /* its ifindex; that of the interface below when it is a macvlan itself */
 	uint32_t mode;
 	char host_name[16];
-	char *state, *owner;
 	/* what set_filter() has set */
 	uint8_t mac[6];
 	int allmulti;

@@ -11,6 +11,7 @@
 
 #include "collect.h"
 #include "journal.h"
+#include "tapport.h"
 
 const struct vh_host *net_host;
 
@@ -80,9 +81,9 @@ static const struct vh_net_ops nat_ops = {
 	.options = options,
 	.open = port_open,
 	.plan = nat_plan,
-	.info = port_info,
-	.queue_fd = port_queue_fd,
-	.set_link = port_set_link,
+	.info = tapport_info,
+	.queue_fd = tapport_queue_fd,
+	.set_link = tapport_set_link,
 	.close = port_close,
 	.gc = nat_gc,
 	.kinds = kinds,

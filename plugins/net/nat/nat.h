@@ -134,9 +134,6 @@ int network_sweep(struct nl *nl, const char *state, vh_net_gc_fn *fn, void *ctx)
 /* ---- port.c, hold.c, show.c: the plugin's calls ---- */
 
 int port_open(const struct vh_net_open *o, void **port, struct vh_err *e);
-int port_info(void *port, struct vh_net_info *i);
-int port_queue_fd(void *port, uint32_t pair, struct vh_err *e);
-int port_set_link(void *port, uint32_t up, struct vh_err *e);
 void port_close(void *port);
 int nat_start(const struct vh_network *n, struct vh_err *e);
 int nat_stop(const struct vh_network *n, struct vh_err *e);

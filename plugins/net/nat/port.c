@@ -10,19 +10,16 @@
 
 #include "brport.h"
 #include "journal.h"
-#include "tap.h"
+#include "tapport.h"
 
 struct nat_port {
-	struct tap tap;
-	struct vh_net_info info;
+	struct tapport t;
 	int bridge; /* its ifindex */
-	char *state, *owner;
 };
 
 static void port_free(struct nat_port *p)
 {
-	free(p->state);
-	free(p->owner);
+	tapport_drop(&p->t);
 	free(p);
 }
 
@@ -30,11 +27,11 @@ static void port_free(struct nat_port *p)
  * no port. */
 static void take_down(struct nl *nl, struct nat_port *p)
 {
-	if (p->info.ifindex)
-		nl_link_delete(nl, (int)p->info.ifindex, NULL);
-	tap_close(&p->tap);
+	if (p->t.info.ifindex)
+		nl_link_delete(nl, (int)p->t.info.ifindex, NULL);
+	tap_close(&p->t.tap);
 	if (bridgedev_remove_unused(nl, p->bridge, NULL) == 1)
-		network_sweep(nl, p->state, NULL, NULL);
+		network_sweep(nl, p->t.state, NULL, NULL);
 }
 
 static int check(const struct vh_net_open *o, struct nat_want *w, struct vh_err *e)
@@ -67,9 +64,9 @@ static int attach(struct nl *nl, const struct vh_net_open *o, struct nat_want *w
 	if (r < 0)
 		return r;
 	p->bridge = br.ifindex;
-	r = tap_open(&p->tap, net_host, o->ifname, o->pairs, e);
+	r = tap_open(&p->t.tap, net_host, o->ifname, o->pairs, e);
 	if (!r)
-		r = brport_attach(nl, &p->tap, &pw, &br, &p->info, e);
+		r = brport_attach(nl, &p->t.tap, &pw, &br, &p->t.info, e);
 	if (!r)
 		return 0;
 	take_down(nl, p);
@@ -91,11 +88,7 @@ int port_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 	if (r < 0)
 		return r;
 	p = calloc(1, sizeof(*p));
-	if (p) {
-		p->state = strdup(o->state);
-		p->owner = strdup(o->owner);
-	}
-	if (!p || !p->state || !p->owner) {
+	if (!p || tapport_keep(&p->t, o)) {
 		if (p)
 			port_free(p);
 		return net_host->err(e, -ENOMEM, "no memory for a port");
@@ -120,43 +113,6 @@ int port_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 	return r;
 }
 
-int port_info(void *port, struct vh_net_info *i)
-{
-	struct nat_port *p = port;
-	uint32_t size = i->size;
-
-	p->info.size = size;
-	memcpy(i, &p->info, size < sizeof(p->info) ? size : sizeof(p->info));
-	return 0;
-}
-
-int port_queue_fd(void *port, uint32_t pair, struct vh_err *e)
-{
-	struct nat_port *p = port;
-
-	if (pair >= p->tap.n)
-		return net_host->err(e, -EINVAL, "tap %s has no queue pair %u", p->tap.ifname, pair);
-	return p->tap.fd[pair];
-}
-
-int port_set_link(void *port, uint32_t up, struct vh_err *e)
-{
-	struct nat_port *p = port;
-	struct nl nl;
-	int r = nl_open(&nl);
-
-	if (!r) {
-		nl_link_begin(&nl, RTM_SETLINK, 0, AF_UNSPEC, (int)p->info.ifindex, NULL, up != 0);
-		r = nl_commit(&nl);
-	}
-	if (r < 0)
-		net_host->err(e, r, "cannot set %s %s: %s", p->tap.ifname, up ? "up" : "down", nl.text[0] ? nl.text : strerror(-r));
-	else
-		p->info.link = up != 0;
-	nl_release(&nl);
-	return r;
-}
-
 void port_close(void *port)
 {
 	struct nat_port *p = port;
@@ -165,18 +121,18 @@ void port_close(void *port)
 
 	/* Without lock or netlink the tap still goes with its fds; gc() finds the rest. */
 	if (nl_open(&nl) < 0) {
-		tap_close(&p->tap);
+		tap_close(&p->t.tap);
 		port_free(p);
 		return;
 	}
-	lock = journal_lock(p->state, 1);
+	lock = journal_lock(p->t.state, 1);
 	if (lock >= 0)
 		take_down(&nl, p);
 	else
-		tap_close(&p->tap);
+		tap_close(&p->t.tap);
 	nl_release(&nl);
 	if (lock >= 0) {
-		journal_remove(p->state, p->owner);
+		journal_remove(p->t.state, p->t.owner);
 		close(lock);
 	}
 	port_free(p);

@@ -87,8 +87,7 @@ static int write_journal(const struct vh_net_open *o, const char *tmp_bridge, co
 
 static void port_free(struct vlan_port *p)
 {
-	free(p->state);
-	free(p->owner);
+	tapport_drop(&p->t);
 	free(p);
 }
 
@@ -96,9 +95,9 @@ static void port_free(struct vlan_port *p)
 static void take_down(struct nl *nl, struct vlan_port *p, int locked)
 {
 	/* The VM's process has copies of the fds, and may be slow to die: with the device itself gone it holds no port. */
-	if (locked && p->info.ifindex)
-		nl_link_delete(nl, (int)p->info.ifindex, NULL);
-	tap_close(&p->tap);
+	if (locked && p->t.info.ifindex)
+		nl_link_delete(nl, (int)p->t.info.ifindex, NULL);
+	tap_close(&p->t.tap);
 	if (locked)
 		shared_drop(nl, &p->want, NULL);
 }
@@ -116,8 +115,8 @@ static int attach(struct nl *nl, const struct vh_net_open *o, struct vlan_port *
 		port_want.extra = put_vlans;
 		port_want.ctx = &vlans;
 	}
-	r = tap_open(&p->tap, net_host, o->ifname, o->pairs, e);
-	return r < 0 ? r : brport_attach(nl, &p->tap, &port_want, &br, &p->info, e);
+	r = tap_open(&p->t.tap, net_host, o->ifname, o->pairs, e);
+	return r < 0 ? r : brport_attach(nl, &p->t.tap, &port_want, &br, &p->t.info, e);
 }
 
 static int vlan_open(const struct vh_net_open *o, void **port, struct vh_err *e)
@@ -138,12 +137,8 @@ static int vlan_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 	r = vlan_want(o->opts, o, &p->want, e);
 	if (!r && !o->state)
 		r = net_host->err(e, -EINVAL, "the host gave no folder for the journal");
-	if (!r) {
-		p->state = strdup(o->state);
-		p->owner = strdup(o->owner);
-		if (!p->state || !p->owner)
-			r = net_host->err(e, -ENOMEM, "no memory for a port");
-	}
+	if (!r && tapport_keep(&p->t, o))
+		r = net_host->err(e, -ENOMEM, "no memory for a port");
 	if (r < 0) {
 		port_free(p);
 		return r;
@@ -187,43 +182,6 @@ no_lock:
 	return r;
 }
 
-static int vlan_info(void *port, struct vh_net_info *i)
-{
-	struct vlan_port *p = port;
-	uint32_t size = i->size;
-
-	p->info.size = size;
-	memcpy(i, &p->info, size < sizeof(p->info) ? size : sizeof(p->info));
-	return 0;
-}
-
-static int vlan_queue_fd(void *port, uint32_t pair, struct vh_err *e)
-{
-	struct vlan_port *p = port;
-
-	if (pair >= p->tap.n)
-		return net_host->err(e, -EINVAL, "tap %s has no queue pair %u", p->tap.ifname, pair);
-	return p->tap.fd[pair];
-}
-
-static int vlan_set_link(void *port, uint32_t up, struct vh_err *e)
-{
-	struct vlan_port *p = port;
-	struct nl nl;
-	int r = nl_open(&nl);
-
-	if (!r) {
-		nl_link_begin(&nl, RTM_SETLINK, 0, AF_UNSPEC, (int)p->info.ifindex, NULL, up != 0);
-		r = nl_commit(&nl);
-	}
-	if (r < 0)
-		net_host->err(e, r, "cannot set %s %s: %s", p->tap.ifname, up ? "up" : "down", nl.text[0] ? nl.text : strerror(-r));
-	else
-		p->info.link = up != 0;
-	nl_release(&nl);
-	return r;
-}
-
 static void vlan_close(void *port)
 {
 	struct vlan_port *p = port;
@@ -232,13 +190,13 @@ static void vlan_close(void *port)
 
 	/* Without lock or netlink the tap still goes with its fds; gc() finds the rest. */
 	if (!nl_open(&nl)) {
-		lock = journal_lock(p->state, 1);
+		lock = journal_lock(p->t.state, 1);
 		take_down(&nl, p, lock >= 0);
 	} else {
-		tap_close(&p->tap);
+		tap_close(&p->t.tap);
 	}
 	nl_release(&nl);
-	journal_remove(p->state, p->owner);
+	journal_remove(p->t.state, p->t.owner);
 	if (lock >= 0)
 		close(lock);
 	port_free(p);
@@ -274,9 +232,9 @@ static const struct vh_net_ops vlan_ops = {
 	.options = options,
 	.open = vlan_open,
 	.plan = vlan_plan,
-	.info = vlan_info,
-	.queue_fd = vlan_queue_fd,
-	.set_link = vlan_set_link,
+	.info = tapport_info,
+	.queue_fd = tapport_queue_fd,
+	.set_link = tapport_set_link,
 	.close = vlan_close,
 	.gc = vlan_gc,
 	.kinds = kinds,

@@ -11,7 +11,7 @@
 #include "bridgedev.h"
 #include "brvlan.h"
 #include "step.h"
-#include "tap.h"
+#include "tapport.h"
 
 /* The options, checked. */
 struct vlan_want {
@@ -34,10 +34,8 @@ struct vlan_shared {
 };
 
 struct vlan_port {
+	struct tapport t;
 	struct vlan_want want; /* owner is not kept */
-	struct tap tap;
-	struct vh_net_info info;
-	char *state, *owner;
 };
 
 /* want.c. o may be NULL: a network's options only. */
