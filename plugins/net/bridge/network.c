@@ -17,15 +17,9 @@
 #include "rtset.h"
 #include "tag.h"
 #include "uplink.h"
+#include "told.h"
 
 const char *const bridge_kinds[] = { "bridged", NULL };
-
-static int open_nl(struct nl *nl, struct vh_err *e)
-{
-	int r = nl_open(nl);
-
-	return r < 0 ? net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r)) : 0;
-}
 
 static int set_alias(struct nl *nl, int ifindex, const char *alias)
 {
@@ -52,11 +46,9 @@ static int take_over(struct nl *nl, const struct nl_link *br, const char *owner,
 static int write_journal(const struct vh_network *n, const struct bridge_switch *s, const char *name, struct vh_err *e)
 {
 	char text[64];
-	int r;
 
 	snprintf(text, sizeof(text), "bridge %s %s\n", s->make ? s->tmp : "-", name);
-	r = journal_write(n->state, n->owner, text);
-	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", n->state, strerror(-r)) : 0;
+	return told_write(n->state, n->owner, text, e);
 }
 
 /* [locked] */
@@ -96,27 +88,6 @@ static int check(const struct vh_network *n, struct bridge_want *w, struct vh_er
 	return r;
 }
 
-int bridge_start(const struct vh_network *n, struct vh_err *e)
-{
-	struct bridge_want w;
-	struct nl nl;
-	int r = check(n, &w, e), lock;
-
-	if (!r)
-		r = open_nl(&nl, e);
-	if (r)
-		return r;
-	lock = journal_lock(n->state, 1);
-	if (lock < 0)
-		r = net_host->err(e, lock, "cannot lock %s/lock: %s", n->state, strerror(-lock));
-	else
-		r = start(&nl, n, &w, e);
-	if (lock >= 0)
-		close(lock);
-	nl_release(&nl);
-	return r;
-}
-
 /* [locked] */
 static int stop(struct nl *nl, const struct vh_network *n, const struct bridge_want *w, struct vh_err *e)
 {
@@ -142,25 +113,34 @@ static int stop(struct nl *nl, const struct vh_network *n, const struct bridge_w
 	return 0;
 }
 
-int bridge_stop(const struct vh_network *n, struct vh_err *e)
+typedef int locked_fn(struct nl *nl, const struct vh_network *n, const struct bridge_want *w, struct vh_err *e);
+
+static int locked(const struct vh_network *n, locked_fn *fn, struct vh_err *e)
 {
 	struct bridge_want w;
 	struct nl nl;
 	int r = check(n, &w, e), lock;
 
 	if (!r)
-		r = open_nl(&nl, e);
+		r = told_nl(&nl, e);
 	if (r)
 		return r;
-	lock = journal_lock(n->state, 1);
-	if (lock < 0)
-		r = net_host->err(e, lock, "cannot lock %s/lock: %s", n->state, strerror(-lock));
-	else
-		r = stop(&nl, n, &w, e);
+	lock = told_lock(n->state, 1, e);
+	r = lock < 0 ? lock : fn(&nl, n, &w, e);
 	if (lock >= 0)
 		close(lock);
 	nl_release(&nl);
 	return r;
+}
+
+int bridge_start(const struct vh_network *n, struct vh_err *e)
+{
+	return locked(n, start, e);
+}
+
+int bridge_stop(const struct vh_network *n, struct vh_err *e)
+{
+	return locked(n, stop, e);
 }
 
 int bridge_plan_start(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
@@ -172,7 +152,7 @@ int bridge_plan_start(const struct vh_network *n, vh_net_step_fn *fn, void *ctx,
 	int r = bridge_want(n->opts, n->name, n->owner, &w, e);
 
 	if (!r)
-		r = open_nl(&nl, e);
+		r = told_nl(&nl, e);
 	if (r)
 		return r;
 	r = switch_find(&nl, &w, n->state, &s, e);
@@ -271,7 +251,7 @@ int bridge_describe(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, s
 	int r = bridge_want(n->opts, n->name, n->owner, &w, e);
 
 	if (!r)
-		r = open_nl(&nl, e);
+		r = told_nl(&nl, e);
 	if (r)
 		return r;
 	r = nl_link_get(&nl, 0, w.dev.name, &br);

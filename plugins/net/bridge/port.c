@@ -17,6 +17,7 @@
 #include "journal.h"
 #include "plugin.h"
 #include "tag.h"
+#include "told.h"
 
 static int want(const struct vh_net_open *o, struct bridge_want *w, struct vh_err *e)
 {
@@ -50,9 +51,9 @@ int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, stru
 
 	if (r < 0)
 		return r;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	r = switch_find(&nl, &w, o->state, &s, e);
 	if (!r)
 		switch_plan(&nl, &w, &s, &p);
@@ -73,12 +74,10 @@ int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, stru
 static int write_plan(const struct vh_net_open *o, const struct bridge_want *w, const char *tmp, struct vh_err *e)
 {
 	char text[128];
-	int r;
 
 	snprintf(text, sizeof(text), "%s%s%s%s%stap %s\n", tmp ? "bridge " : "", tmp ? tmp : "", tmp ? " " : "", tmp ? w->dev.name : "",
 		 tmp ? "\n" : "", o->ifname ? o->ifname : "vnetN");
-	r = journal_write(o->state, o->owner, text);
-	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", o->state, strerror(-r)) : 0;
+	return told_write(o->state, o->owner, text, e);
 }
 
 static void port_free(struct bridge_port *p)
@@ -138,13 +137,13 @@ int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 		return r;
 	if (!o->state)
 		return net_host->err(e, -EINVAL, "the host gave no folder for the journal");
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	p = calloc(1, sizeof(*p));
-	lock = !p || tapport_keep(&p->t, o) ? -ENOMEM : journal_lock(o->state, w.create);
+	lock = !p || tapport_keep(&p->t, o) ? net_host->err(e, -ENOMEM, "no memory for a port") : told_lock(o->state, w.create, e);
 	if (lock < 0) {
-		r = net_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
+		r = lock;
 	} else {
 		r = attach(&nl, o, &w, p, e);
 		close(lock);

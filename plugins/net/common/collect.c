@@ -12,6 +12,7 @@
 #include "plugin.h"
 #include "tag.h"
 #include "uplink.h"
+#include "told.h"
 
 #define MARK_TRUNK "vhost.trunk." /* plugins/net/vlan */
 
@@ -184,13 +185,13 @@ int collect_run(const char *state, int (*alive)(void *ctx, const char *owner), v
 	/* The folder is made before the first object: without it there is nothing of ours. */
 	if (!state || (access(state, F_OK) < 0 && errno == ENOENT))
 		return 0;
-	r = nl_open(&c.nl);
+	r = told_nl(&c.nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
-	lock = journal_lock(state, 1);
+		return r;
+	lock = told_lock(state, 1, e);
 	if (lock < 0) {
 		nl_release(&c.nl);
-		return net_host->err(e, lock, "cannot lock %s/lock: %s", state, strerror(-lock));
+		return lock;
 	}
 	for (int tries = 0; tries < 20; tries++) {
 		c.n = 0;

@@ -15,6 +15,7 @@
 #include "fault.h"
 #include "macvtap.h"
 #include "plugin.h"
+#include "told.h"
 
 static int in(const uint8_t mac[6], const uint8_t (*table)[6], unsigned n)
 {
@@ -96,9 +97,9 @@ int filter_set(struct macvtap_port *p, const struct vh_net_filter *f, struct vh_
 
 	if (mac && !memcmp(mac, zero, 6))
 		mac = NULL;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	ifr.ifr_ifindex = (int)p->t.info.ifindex; /* it may have been renamed */
 	if (ioctl(nl.fd, SIOCGIFNAME, &ifr) < 0) {
 		r = net_host->err(e, -errno, "macvtap %s is gone: %s", p->t.tap.ifname, strerror(errno));

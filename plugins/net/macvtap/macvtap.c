@@ -16,6 +16,7 @@
 #include "journal.h"
 #include "plugin.h"
 #include "step.h"
+#include "told.h"
 
 const struct vh_host *net_host;
 
@@ -81,9 +82,9 @@ static int macvtap_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *c
 
 	if (r < 0)
 		return r;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	r = link_uplink(&nl, &w, &up, e);
 	have = !r && w.host && !nl_link_get(&nl, 0, w.host_name, &host);
 	nl_release(&nl);
@@ -106,12 +107,10 @@ static int write_plan(const struct vh_net_open *o, const struct macvtap_want *w,
 		      struct vh_err *e)
 {
 	char text[512];
-	int r;
 
 	snprintf(text, sizeof(text), "macvtap %s %s\n%s%s%s%s%s%s", tmp, w->uplink, w->host ? "macvlan " : "", w->host ? host_tmp : "",
 		 w->host ? "\n" : "", o->network ? "network " : "", o->network ? o->network : "", o->network ? "\n" : "");
-	r = journal_write(o->state, o->owner, text);
-	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", o->state, strerror(-r)) : 0;
+	return told_write(o->state, o->owner, text, e);
 }
 
 static void warn_down(const struct nl_link *up)
@@ -215,16 +214,13 @@ static int macvtap_open(const struct vh_net_open *o, void **port, struct vh_err 
 	p = port_new(o, &w);
 	if (!p)
 		return net_host->err(e, -ENOMEM, "no memory for a port");
-	lock = journal_lock(o->state, w.host);
+	lock = told_lock(o->state, w.host, e);
 	if (lock < 0) {
-		r = net_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
 		port_free(p);
-		return r;
+		return lock;
 	}
-	r = nl_open(&nl);
-	if (r < 0)
-		net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
-	else
+	r = told_nl(&nl, e);
+	if (!r)
 		r = make_all(&nl, p, o, &w, e);
 	nl_release(&nl);
 	close(lock);

@@ -16,6 +16,7 @@
 #include "plugin.h"
 #include "step.h"
 #include "tag.h"
+#include "told.h"
 
 /* The owners of the ports that say to be in a network. */
 struct members {
@@ -119,11 +120,11 @@ static int begin(const struct vh_network *n, struct macvtap_want *w, struct nl *
 	if (!n->state || !journal_owner_ok(n->owner))
 		return net_host->err(e, -EINVAL, "the host gave no folder for the journal, or the owner tag '%s'",
 				     n->owner ? n->owner : "");
-	r = nl_open(nl);
+	r = told_nl(nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
-	*lock = journal_lock(n->state, 1);
-	return *lock < 0 ? net_host->err(e, *lock, "cannot lock %s/lock: %s", n->state, strerror(-*lock)) : 0;
+		return r;
+	*lock = told_lock(n->state, 1, e);
+	return *lock < 0 ? *lock : 0;
 }
 
 static void end(struct nl *nl, int lock)
@@ -166,11 +167,9 @@ static int hold(struct nl *nl, const struct vh_network *n, const struct macvtap_
 static int journal_network(const struct vh_network *n, const struct macvtap_want *w, const char *tmp, struct vh_err *e)
 {
 	char text[128];
-	int r;
 
 	snprintf(text, sizeof(text), "macvlan %s %s\n", w->host ? tmp : "-", w->uplink);
-	r = journal_write(n->state, n->owner, text);
-	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", n->state, strerror(-r)) : 0;
+	return told_write(n->state, n->owner, text, e);
 }
 
 struct started {
@@ -263,9 +262,9 @@ int network_plan(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, stru
 
 	if (r < 0)
 		return r;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	r = link_uplink(&nl, &w, &up, e);
 	have = !r && !nl_link_get(&nl, 0, w.host_name, &host);
 	nl_release(&nl);
@@ -293,9 +292,9 @@ int network_describe(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, 
 
 	if (r < 0)
 		return r;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	/* What exists is told, also on an uplink that could not be used now. */
 	if (!nl_link_get(&nl, 0, w.uplink, &up)) {
 		tell_link(fn, ctx, "uplink", &up, NULL, NULL);

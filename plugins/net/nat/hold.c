@@ -11,6 +11,7 @@
 
 #include "journal.h"
 #include "tag.h"
+#include "told.h"
 
 static int begin(const struct vh_network *n, struct nat_want *w, struct nl *nl, int *lock, struct vh_err *e)
 {
@@ -23,14 +24,14 @@ static int begin(const struct vh_network *n, struct nat_want *w, struct nl *nl, 
 	r = want_parse(w, n->opts, n->name, n->kind, e);
 	if (r < 0)
 		return r;
-	r = nl_open(nl);
+	r = told_nl(nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
-	*lock = journal_lock(n->state, 1);
+		return r;
+	*lock = told_lock(n->state, 1, e);
 	if (*lock >= 0)
 		return 0;
 	nl_release(nl);
-	return net_host->err(e, *lock, "cannot lock %s/lock: %s", n->state, strerror(-*lock));
+	return *lock;
 }
 
 static int tag(struct nl *nl, const struct nl_link *br, const char *owner)

@@ -12,6 +12,7 @@
 #include "collect.h"
 #include "journal.h"
 #include "tapport.h"
+#include "told.h"
 
 const struct vh_host *net_host;
 
@@ -35,13 +36,13 @@ static int nat_gc(const char *state, int (*alive)(void *ctx, const char *owner),
 
 	if (r < 0 || !state || access(state, F_OK) < 0)
 		return r;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
-	lock = journal_lock(state, 1);
+		return r;
+	lock = told_lock(state, 1, e);
 	if (lock < 0) {
 		nl_release(&nl);
-		return net_host->err(e, lock, "cannot lock %s/lock: %s", state, strerror(-lock));
+		return lock;
 	}
 	r = network_sweep(&nl, state, fn, ctx);
 	close(lock);

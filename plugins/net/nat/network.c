@@ -16,6 +16,7 @@
 #include "fault.h"
 #include "journal.h"
 #include "tag.h"
+#include "told.h"
 
 static int is_up(const struct nl_link *l, const struct nat_record *r)
 {
@@ -121,9 +122,9 @@ int network_up(struct nl *nl, const char *state, struct nat_want *w, const char 
 	if (r < 0)
 		return r;
 	snprintf(text, sizeof(text), "nat %s %s\ntap %s\n", tmp[0] ? tmp : "-", w->bridge, tap ? tap : "-");
-	r = journal_write(state, owner, text);
+	r = told_write(state, owner, text, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot write the journal in %s: %s", state, strerror(-r));
+		return r;
 	if (tmp[0]) {
 		*made = 1;
 		r = make(nl, state, w, owner, mtu, tmp, br, e);

@@ -11,6 +11,7 @@
 #include "brport.h"
 #include "journal.h"
 #include "tapport.h"
+#include "told.h"
 
 struct nat_port {
 	struct tapport t;
@@ -93,14 +94,14 @@ int port_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 			port_free(p);
 		return net_host->err(e, -ENOMEM, "no memory for a port");
 	}
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0) {
 		port_free(p);
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	}
-	lock = journal_lock(o->state, 1);
+	lock = told_lock(o->state, 1, e);
 	if (lock < 0) {
-		r = net_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
+		r = lock;
 	} else {
 		r = attach(&nl, o, &w, p, e);
 		close(lock);

@@ -14,6 +14,7 @@
 #include "journal.h"
 #include "step.h"
 #include "tag.h"
+#include "told.h"
 
 static void say(void *ctx, const char *text)
 {
@@ -76,10 +77,10 @@ static int plan(const struct plan *p, const char *state, struct nat_want *w, uin
 	const char *program;
 	struct nl_link br;
 	struct nl nl;
-	int r = nl_open(&nl);
+	int r = told_nl(&nl, e);
 
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	r = network_find(&nl, state, w, &br, e);
 	nl_release(&nl);
 	if (r <= 0)
@@ -195,9 +196,9 @@ int nat_describe(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, stru
 		r = net_host->err(e, -EINVAL, "the host gave no folder for the journal");
 	if (r < 0)
 		return r;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	r = network_find(&nl, n->state, &w, &br, e);
 	if (!r)
 		show(&nl, n->state, &w, &s);

@@ -17,6 +17,7 @@
 #include "plugin.h"
 #include "tag.h"
 #include "vlan.h"
+#include "told.h"
 
 struct holds {
 	int bridge, own;
@@ -51,12 +52,11 @@ static int look_for_holds(const struct vh_network *n, int bridge, struct holds *
 static int write_hold(const struct vh_network *n, const char *tmp_bridge, const char *tmp_dev, int bridge, struct vh_err *e)
 {
 	char text[96];
-	int k = snprintf(text, sizeof(text), "vlan %s %s\n", tmp_bridge, tmp_dev), r;
+	int k = snprintf(text, sizeof(text), "vlan %s %s\n", tmp_bridge, tmp_dev);
 
 	if (bridge)
 		snprintf(text + k, sizeof(text) - (size_t)k, "hold %d\n", bridge);
-	r = journal_write(n->state, n->owner, text);
-	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", n->state, strerror(-r)) : 0;
+	return told_write(n->state, n->owner, text, e);
 }
 
 /* Both at once. */
@@ -83,15 +83,15 @@ static int begin(const struct vh_network *n, struct vlan_want *w, struct nl *nl,
 	w->owner = n->owner;
 	if (w->id)
 		vlan_add(&w->ids, w->id);
-	r = nl_open(nl);
+	r = told_nl(nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	if (n->owner) {
 		if (!n->state || !journal_owner_ok(n->owner) || !tag_network(n->owner))
 			return net_host->err(e, -EINVAL, "the host gave the owner tag '%s'", n->owner);
-		*lock = journal_lock(n->state, 1);
+		*lock = told_lock(n->state, 1, e);
 		if (*lock < 0)
-			return net_host->err(e, *lock, "cannot lock %s/lock: %s", n->state, strerror(-*lock));
+			return *lock;
 	}
 	return shared_find(nl, w, s, e);
 }

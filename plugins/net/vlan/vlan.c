@@ -14,6 +14,7 @@
 #include "brport.h"
 #include "journal.h"
 #include "plugin.h"
+#include "told.h"
 
 const struct vh_host *net_host;
 
@@ -29,9 +30,9 @@ static int vlan_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx,
 
 	if (r < 0)
 		return r;
-	r = nl_open(&nl);
+	r = told_nl(&nl, e);
 	if (r < 0)
-		return net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+		return r;
 	r = shared_find(&nl, &w, &s, e);
 	if (!r)
 		r = shared_check(&nl, &w, &s, e);
@@ -78,11 +79,9 @@ static void put_vlans(struct nl *nl, int ifindex, void *ctx)
 static int write_journal(const struct vh_net_open *o, const char *tmp_bridge, const char *tmp_dev, struct vh_err *e)
 {
 	char text[64];
-	int r;
 
 	snprintf(text, sizeof(text), "vlan %s %s\n", tmp_bridge, tmp_dev);
-	r = journal_write(o->state, o->owner, text);
-	return r < 0 ? net_host->err(e, r, "cannot write the journal in %s: %s", o->state, strerror(-r)) : 0;
+	return told_write(o->state, o->owner, text, e);
 }
 
 static void port_free(struct vlan_port *p)
@@ -143,14 +142,12 @@ static int vlan_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 		port_free(p);
 		return r;
 	}
-	r = nl_open(&nl);
-	if (r < 0) {
-		net_host->err(e, r, "cannot open a netlink socket: %s", strerror(-r));
+	r = told_nl(&nl, e);
+	if (r < 0)
 		goto no_lock;
-	}
-	lock = journal_lock(o->state, 1);
+	lock = told_lock(o->state, 1, e);
 	if (lock < 0) {
-		r = net_host->err(e, lock, "cannot lock %s/lock: %s", o->state, strerror(-lock));
+		r = lock;
 		goto no_lock;
 	}
 	r = shared_find(&nl, &p->want, &s, e);
