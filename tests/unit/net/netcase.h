@@ -9,40 +9,11 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "fault.h"
-#include "journal.h"
-#include "netns.h"
-#include "plug/options.h"
-#include "plug/plug.h"
-
-int (*net_fault_hook)(const char *step);
-static const struct vh_net_ops *ops;
-static char *state;
-static unsigned fault_at, fault_count;
-static int fault_kill, fault_sticky;
-
-static int hook(const char *step)
-{
-	fault_count++;
-	if (!fault_at || (fault_sticky ? fault_count < fault_at : fault_count != fault_at))
-		return 0;
-	if (fault_kill)
-		kill(getpid(), SIGKILL);
-	return -EIO;
-}
-
-static inline void fault(unsigned at, int sticky, int killing)
-{
-	fault_at = at;
-	fault_sticky = sticky;
-	fault_kill = killing;
-	fault_count = 0;
-	net_fault_hook = hook;
-}
+#include "faults.h"
+#include "left.h"
 
 struct spec {
 	const char *options, *ifname, *owner, *network;
@@ -100,47 +71,74 @@ static inline void refused(const struct spec *s, int code, const char *cause, co
 	g_assert_cmpstr(before, ==, after);
 }
 
-static int nobody(void *ctx, const char *owner)
-{
-	return 0;
-}
-
-static inline int everybody(void *ctx, const char *owner)
-{
-	return 1;
-}
-
-static void count_removed(void *ctx, const char *object, const char *owner, int result)
-{
-	if (!result)
-		++*(unsigned *)ctx;
-}
-
-static inline unsigned gc(int (*alive)(void *ctx, const char *owner))
-{
-	unsigned n = 0;
-	ERR_AUTO(e);
-
-	g_assert_cmpint(ops->gc(state, alive, count_removed, &n, &e), ==, 0);
-	return n;
-}
-
-static inline unsigned journals(void)
-{
-	g_autoptr(GDir) d = g_dir_open(state, 0, NULL);
-	const char *name;
-	unsigned n = 0;
-
-	while ((name = g_dir_read_name(d)))
-		n += strcmp(name, "lock") != 0;
-	return n;
-}
-
 static inline int has(const char *text, const char *cmd)
 {
 	g_autofree char *out = sh("PATH=$PATH:/sbin:/usr/sbin; %s 2>/dev/null", cmd);
 
 	return strstr(out, text) != NULL;
+}
+
+/* What a spec's open does, each step refused, answered falsely, or the last: the namespace must be as it was after setup. At
+ * least so many steps there are. */
+static inline void open_each_step(const struct spec *spec, int (*setup)(void), unsigned least, int sticky, int killing)
+{
+	unsigned n, steps = 0;
+
+	if (!setup())
+		return;
+	g_autofree char *before = netns_state();
+
+	for (n = 1;; n++) {
+		void *port = NULL;
+		int r, st = 0;
+		pid_t pid;
+
+		fault(n, sticky, killing);
+		if (killing) {
+			pid = fork();
+			if (!pid) {
+				r = try_open(spec, &port, NULL);
+				_exit(fault_count >= n ? 1 : 0);
+			}
+			g_assert_cmpint(waitpid(pid, &st, 0), ==, pid);
+			net_fault_hook = NULL;
+			if (!WIFSIGNALED(st)) {
+				g_assert_cmpint(WEXITSTATUS(st), ==, 0);
+				break;
+			}
+		} else {
+			ERR_AUTO(e);
+
+			r = try_open(spec, &port, &e);
+			net_fault_hook = NULL;
+			if (fault_count < n) {
+				g_assert_cmpint(r, ==, 0);
+				ops->close(port);
+				break;
+			}
+			/* The journal's end is not worth a failure. */
+			g_assert_cmpint(r, <, 0);
+			g_assert_nonnull(e.cause);
+		}
+		if (!sticky && !killing) { /* undone at once, no gc needed */
+			g_autofree char *undone = netns_state();
+
+			g_assert_cmpstr(before, ==, undone);
+		}
+		gc(nobody);
+		g_autofree char *after = netns_state();
+
+		g_assert_cmpstr(before, ==, after);
+		g_assert_cmpuint(journals(), ==, 0);
+		steps++;
+	}
+	/* the child that lived to its end has left everything to gc as well */
+	gc(nobody);
+	g_autofree char *after = netns_state();
+
+	g_assert_cmpstr(before, ==, after);
+	g_assert_cmpuint(steps, >=, least);
+	g_test_message("%s: %u steps", spec->options, steps);
 }
 
 /* A socket that sends and sees raw frames on an interface. */

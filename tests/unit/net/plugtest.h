@@ -4,42 +4,11 @@
 #ifndef TEST_PLUGTEST_H
 #define TEST_PLUGTEST_H
 
-#include <signal.h>
 #include <sys/wait.h>
 
-#include "fault.h"
-#include "journal.h"
-#include "netns.h"
+#include "faults.h"
+#include "left.h"
 #include "nlstate.h"
-#include "plug/options.h"
-#include "plug/plug.h"
-
-int (*net_fault_hook)(const char *step);
-static const struct vh_net_ops *ops;
-static char *state;
-static unsigned fault_at, fault_count, fault_netlink;
-static int fault_kill, fault_sticky;
-
-static inline int fault_step(const char *step)
-{
-	fault_count++;
-	fault_netlink += !strcmp(step, "netlink");
-	if (!fault_at || (fault_sticky ? fault_count < fault_at : fault_count != fault_at))
-		return 0;
-	if (fault_kill)
-		kill(getpid(), SIGKILL);
-	return -EIO;
-}
-
-/* at 0: only counts. */
-static inline void fault(unsigned at, int sticky, int killing)
-{
-	fault_at = at;
-	fault_sticky = sticky;
-	fault_kill = killing;
-	fault_count = fault_netlink = 0;
-	net_fault_hook = fault_step;
-}
 
 struct spec {
 	const char *options, *ifname, *owner;
@@ -103,48 +72,10 @@ static inline void refused(const struct spec *s, int code, const char *cause, co
 	same_state(before);
 }
 
-static inline int nobody(void *ctx, const char *owner)
-{
-	return 0;
-}
-
 /* What each_step's setup makes lives on. */
 static inline int keepers(void *ctx, const char *owner)
 {
 	return g_str_has_prefix(owner, "vhost:keep:") || g_str_has_prefix(owner, "vhost:@keep:");
-}
-
-static inline int everybody(void *ctx, const char *owner)
-{
-	return 1;
-}
-
-static inline void count_object(void *ctx, const char *object, const char *owner, int result)
-{
-	if (!result)
-		++*(unsigned *)ctx;
-}
-
-static inline unsigned gc(int (*alive)(void *ctx, const char *owner))
-{
-	unsigned n = 0;
-	ERR_AUTO(e);
-	int r = ops->gc(state, alive, count_object, &n, &e);
-
-	g_assert_cmpstr(e.cause, ==, NULL);
-	g_assert_cmpint(r, ==, 0);
-	return n;
-}
-
-static inline unsigned journals(void)
-{
-	g_autoptr(GDir) d = g_dir_open(state, 0, NULL);
-	const char *name;
-	unsigned n = 0;
-
-	while ((name = g_dir_read_name(d)))
-		n += strcmp(name, "lock") != 0;
-	return n;
 }
 
 static inline int has(const char *text, const char *fmt, ...) G_GNUC_PRINTF(2, 3);

@@ -10,135 +10,7 @@
 #include <sys/wait.h>
 
 #include "bridge.h"
-#include "fault.h"
-#include "journal.h"
-#include "netns.h"
-#include "plug/options.h"
-#include "plug/plug.h"
-
-int (*net_fault_hook)(const char *step);
-static const struct vh_net_ops *ops;
-static char *state;
-static unsigned fault_at, fault_count;
-static int fault_kill, fault_sticky;
-
-static int hook(const char *step)
-{
-	fault_count++;
-	if (!fault_at || (fault_sticky ? fault_count < fault_at : fault_count != fault_at))
-		return 0;
-	if (fault_kill)
-		kill(getpid(), SIGKILL);
-	return -EIO;
-}
-
-static void fault(unsigned at, int sticky, int killing)
-{
-	fault_at = at;
-	fault_sticky = sticky;
-	fault_kill = killing;
-	fault_count = 0;
-	net_fault_hook = hook;
-}
-
-struct spec {
-	const char *options, *ifname, *owner;
-	unsigned pairs;
-	uint16_t mtu;
-};
-
-static int try_open(const struct spec *s, void **port, struct vh_err *e)
-{
-	struct optset *set;
-	struct kvs kvs;
-	struct vh_net_open o = {
-		.size = sizeof(o), .pairs = s->pairs ? s->pairs : 1, .owner = s->owner ? s->owner : "vhost:t:1:1:0",
-		.ifname = s->ifname, .state = state, .mac = { 0x52, 0x54, 0, 1, 2, 3 }, .mtu = s->mtu, .offload = ~UINT64_C(0),
-	};
-	int r;
-
-	g_assert_cmpint(kvs_parse(s->options, &kvs, NULL), ==, 0);
-	g_assert_cmpint(optset_parse(ops->options, &kvs, "net type bridge", &set, NULL), ==, 0);
-	o.opts = optset_get(set);
-	*port = NULL;
-	r = ops->open(&o, port, e);
-	optset_free(set);
-	kvs_clear(&kvs);
-	return r;
-}
-
-static void *must_open(const struct spec *s)
-{
-	ERR_AUTO(e);
-	void *port;
-	int r = try_open(s, &port, &e);
-
-	g_assert_cmpstr(e.cause, ==, NULL);
-	g_assert_cmpint(r, ==, 0);
-	return port;
-}
-
-static void refused(const struct spec *s, int code, const char *cause, const char *remedy)
-{
-	g_autofree char *before = netns_state();
-	ERR_AUTO(e);
-	void *port;
-
-	g_assert_cmpint(try_open(s, &port, &e), ==, code);
-	g_assert_nonnull(e.cause);
-	if (!strstr(e.cause, cause))
-		g_error("'%s' is not in '%s'", cause, e.cause);
-	if (remedy) {
-		g_assert_nonnull(e.remedy);
-		g_assert_nonnull(strstr(e.remedy, remedy));
-	}
-	g_autofree char *after = netns_state();
-
-	g_assert_cmpstr(before, ==, after);
-}
-
-static int nobody(void *ctx, const char *owner)
-{
-	return 0;
-}
-
-static int everybody(void *ctx, const char *owner)
-{
-	return 1;
-}
-
-static void count(void *ctx, const char *object, const char *owner, int result)
-{
-	if (!result)
-		++*(unsigned *)ctx;
-}
-
-static unsigned gc(int (*alive)(void *ctx, const char *owner))
-{
-	unsigned n = 0;
-	ERR_AUTO(e);
-
-	g_assert_cmpint(ops->gc(state, alive, count, &n, &e), ==, 0);
-	return n;
-}
-
-static unsigned journals(void)
-{
-	g_autoptr(GDir) d = g_dir_open(state, 0, NULL);
-	const char *name;
-	unsigned n = 0;
-
-	while ((name = g_dir_read_name(d)))
-		n += strcmp(name, "lock") != 0;
-	return n;
-}
-
-static int has(const char *text, const char *cmd)
-{
-	g_autofree char *out = sh("PATH=$PATH:/sbin:/usr/sbin; %s 2>/dev/null", cmd);
-
-	return strstr(out, text) != NULL;
-}
+#include "netcase.h"
 
 static int begin(void)
 {
@@ -411,68 +283,18 @@ static const struct spec specs[] = {
 	{ "br6,create=on,address=192.0.2.1/24" },
 };
 
+static int begin_br0(void)
+{
+	if (!begin())
+		return 0;
+	br0();
+	return 1;
+}
+
 static void each_step(int sticky, int killing)
 {
-	for (unsigned s = 0; s < G_N_ELEMENTS(specs); s++) {
-		unsigned n, steps = 0;
-
-		if (!begin())
-			return;
-		br0();
-		g_autofree char *before = netns_state();
-
-		for (n = 1;; n++) {
-			void *port = NULL;
-			int r, st = 0;
-			pid_t pid;
-
-			fault(n, sticky, killing);
-			if (killing) {
-				pid = fork();
-				if (!pid) {
-					r = try_open(&specs[s], &port, NULL);
-					_exit(fault_count >= n ? 1 : 0);
-				}
-				g_assert_cmpint(waitpid(pid, &st, 0), ==, pid);
-				net_fault_hook = NULL;
-				if (!WIFSIGNALED(st)) {
-					g_assert_cmpint(WEXITSTATUS(st), ==, 0);
-					break;
-				}
-			} else {
-				ERR_AUTO(e);
-
-				r = try_open(&specs[s], &port, &e);
-				net_fault_hook = NULL;
-				if (fault_count < n) {
-					g_assert_cmpint(r, ==, 0);
-					ops->close(port);
-					break;
-				}
-				/* The journal's end is not worth a failure. */
-				g_assert_cmpint(r, <, 0);
-				g_assert_nonnull(e.cause);
-			}
-			if (!sticky && !killing) { /* undone at once, no gc needed */
-				g_autofree char *undone = netns_state();
-
-				g_assert_cmpstr(before, ==, undone);
-			}
-			gc(nobody);
-			g_autofree char *after = netns_state();
-
-			g_assert_cmpstr(before, ==, after);
-			g_assert_cmpuint(journals(), ==, 0);
-			steps++;
-		}
-		/* the child that lived to its end has left everything to gc as well */
-		gc(nobody);
-		g_autofree char *after = netns_state();
-
-		g_assert_cmpstr(before, ==, after);
-		g_assert_cmpuint(steps, >=, 6);
-		g_test_message("%s: %u steps", specs[s].options, steps);
-	}
+	for (unsigned s = 0; s < G_N_ELEMENTS(specs); s++)
+		open_each_step(&specs[s], begin_br0, 6, sticky, killing);
 }
 
 static void each_step_fails(void)

@@ -1,23 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /* The macvtap plugin built with its fault hook: every step refused, answered falsely, or the last thing a process did. */
-#include "macvtap.h"
-#include "netcase.h"
-
-static int begin(void)
-{
-	if (!netns_fresh())
-		return 0;
-	net_fault_hook = NULL;
-	run_ok("ip link add v0 address 02:00:00:00:00:a0 type veth peer name v1 address 02:00:00:00:00:a1 && "
-	       "ip link set v0 addrgenmode none && ip link set v1 addrgenmode none && ip link set v0 up && ip link set v1 up");
-	if (has("v1", "ip link add probe link v0 type macvtap || ip link show v1")) {
-		g_test_skip("this kernel has no macvtap");
-		return 0;
-	}
-	run_ok("ip link del probe");
-	return 1;
-}
+#include "macvtap-test.h"
 
 static const struct spec specs[] = {
 	{ "v0", .pairs = 2, .mtu = 1300 },
@@ -27,64 +11,8 @@ static const struct spec specs[] = {
 
 static void each_step(int sticky, int killing)
 {
-	for (unsigned s = 0; s < G_N_ELEMENTS(specs); s++) {
-		unsigned n, steps = 0;
-
-		if (!begin())
-			return;
-		g_autofree char *before = netns_state();
-
-		for (n = 1;; n++) {
-			void *port = NULL;
-			int r, st = 0;
-			pid_t pid;
-
-			fault(n, sticky, killing);
-			if (killing) {
-				pid = fork();
-				if (!pid) {
-					r = try_open(&specs[s], &port, NULL);
-					_exit(fault_count >= n ? 1 : 0);
-				}
-				g_assert_cmpint(waitpid(pid, &st, 0), ==, pid);
-				net_fault_hook = NULL;
-				if (!WIFSIGNALED(st)) {
-					g_assert_cmpint(WEXITSTATUS(st), ==, 0);
-					break;
-				}
-			} else {
-				ERR_AUTO(e);
-
-				r = try_open(&specs[s], &port, &e);
-				net_fault_hook = NULL;
-				if (fault_count < n) {
-					g_assert_cmpint(r, ==, 0);
-					ops->close(port);
-					break;
-				}
-				g_assert_cmpint(r, <, 0);
-				g_assert_nonnull(e.cause);
-			}
-			if (!sticky && !killing) { /* undone at once, no gc needed */
-				g_autofree char *undone = netns_state();
-
-				g_assert_cmpstr(before, ==, undone);
-			}
-			gc(nobody);
-			g_autofree char *after = netns_state();
-
-			g_assert_cmpstr(before, ==, after);
-			g_assert_cmpuint(journals(), ==, 0);
-			steps++;
-		}
-		/* the child that lived to its end has left everything to gc as well */
-		gc(nobody);
-		g_autofree char *after = netns_state();
-
-		g_assert_cmpstr(before, ==, after);
-		g_assert_cmpuint(steps, >=, 8);
-		g_test_message("%s: %u steps", specs[s].options, steps);
-	}
+	for (unsigned s = 0; s < G_N_ELEMENTS(specs); s++)
+		open_each_step(&specs[s], begin, 8, sticky, killing);
 }
 
 static void each_step_fails(void)

@@ -6,10 +6,7 @@
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
 
-#include "macvtap.h"
-#include "netcase.h"
-
-extern const char *tapdev_test_sysfs;
+#include "macvtap-test.h"
 
 #define HDR 12u /* the tap header, as the core sets it */
 #define MARK 99u
@@ -18,22 +15,6 @@ static const uint8_t broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 static const uint8_t outside[6] = { 2, 0, 0, 0, 0, 0xa1 }; /* v1's */
 static const uint8_t mac_a[6] = { 0x52, 0x54, 0, 1, 2, 0xa }, mac_b[6] = { 0x52, 0x54, 0, 1, 2, 0xb };
 static const uint8_t stranger[6] = { 2, 9, 9, 9, 9, 9 };
-
-static int begin(void)
-{
-	if (!netns_fresh())
-		return 0;
-	net_fault_hook = NULL;
-	tapdev_test_sysfs = NULL;
-	run_ok("ip link add v0 address 02:00:00:00:00:a0 type veth peer name v1 address 02:00:00:00:00:a1 && "
-	       "ip link set v0 addrgenmode none && ip link set v1 addrgenmode none && ip link set v0 up && ip link set v1 up");
-	if (has("v1", "ip link add probe link v0 type macvtap || ip link show v1")) {
-		g_test_skip("this kernel has no macvtap");
-		return 0;
-	}
-	run_ok("ip link del probe");
-	return 1;
-}
 
 static int port_fd(void *p)
 {

@@ -2,34 +2,8 @@
  * Copyright The vhost authors */
 /* The nat plugin built with its fault hook: each netlink batch, nft command, setting, file and process refused, answered
  * falsely, or the last thing that a process did; opening, closing, starting, stopping. gc() then leaves what was there before. */
-#include "fault.h"
+#include "faults.h"
 #include "nat-test.h"
-
-int (*net_fault_hook)(const char *step);
-static unsigned fault_at, fault_count;
-static int fault_kill, fault_sticky;
-static char fault_step[32];
-
-static int hook(const char *step)
-{
-	fault_count++;
-	if (!fault_at || (fault_sticky ? fault_count < fault_at : fault_count != fault_at))
-		return 0;
-	if (fault_count == fault_at)
-		snprintf(fault_step, sizeof(fault_step), "%s", step);
-	if (fault_kill)
-		kill(getpid(), SIGKILL);
-	return -EIO;
-}
-
-static void fault(unsigned at, int sticky, int killing)
-{
-	fault_at = at;
-	fault_sticky = sticky;
-	fault_kill = killing;
-	fault_count = 0;
-	net_fault_hook = hook;
-}
 
 static const struct spec full = {
 	"address=192.168.77.1/24,address6=fd00:77::1/64,forward=tcp:8080:192.168.77.9:80", .network = "n", .kind = "nat", .owner = "vhost:t:1:1:0",
@@ -124,7 +98,7 @@ static int one(const struct scene *s, unsigned n, int sticky, int killing)
 	if (fault_count < n)
 		g_assert_cmpint(r, ==, 0);
 	else if (s->undoes && !r)
-		g_error("step %u, %s, failed, and nobody said so", n, fault_step);
+		g_error("step %u, %s, failed, and nobody said so", n, fault_name);
 	if (port)
 		ops->close(port);
 	if (!r && s->act == start) /* without a fault, or past the last that matters */

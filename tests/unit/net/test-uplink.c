@@ -4,48 +4,22 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "bridge.h"
-#include "fault.h"
-#include "journal.h"
-#include "netns.h"
-#include "plug/options.h"
-#include "plug/plug.h"
+#include "faults.h"
+#include "left.h"
 
 #define NETWORK "vhost:@lan:0123456789abcdef"
 #define IP "PATH=$PATH:/sbin:/usr/sbin; "
 
-int (*net_fault_hook)(const char *step);
-static const struct vh_net_ops *ops;
-static char *state;
-static unsigned fault_at, fault_count;
-static int fault_kill, fault_sticky;
-
-static int hook(const char *step)
+/* Killed behind an answer is killed before the next step: nothing is done in between. */
+static int killed_before(const char *step)
 {
-	/* Killed behind an answer is killed before the next step: nothing is done in between. */
-	if (fault_kill && g_str_has_suffix(step, "answer"))
-		return 0;
-	fault_count++;
-	if (!fault_at || (fault_sticky ? fault_count < fault_at : fault_count != fault_at))
-		return 0;
-	if (fault_kill)
-		kill(getpid(), SIGKILL);
-	return -EIO;
-}
-
-static void fault(unsigned at, int sticky, int killing)
-{
-	fault_at = at;
-	fault_sticky = sticky;
-	fault_kill = killing;
-	fault_count = 0;
-	net_fault_hook = hook;
+	return fault_kill && g_str_has_suffix(step, "answer");
 }
 
 /* ---- the plugin's calls ---- */
@@ -111,34 +85,6 @@ static void *must_open(const char *options, const char *network, const char *own
 	g_assert_cmpstr(e.cause, ==, NULL);
 	g_assert_cmpint(r, ==, 0);
 	return port;
-}
-
-static int nobody(void *ctx, const char *owner)
-{
-	return 0;
-}
-
-static int everybody(void *ctx, const char *owner)
-{
-	return 1;
-}
-
-static void gc(int (*alive)(void *ctx, const char *owner))
-{
-	ERR_AUTO(e);
-
-	g_assert_cmpint(ops->gc(state, alive, NULL, NULL, &e), ==, 0);
-}
-
-static unsigned journals(void)
-{
-	g_autoptr(GDir) d = g_dir_open(state, 0, NULL);
-	const char *name;
-	unsigned n = 0;
-
-	while ((name = g_dir_read_name(d)))
-		n += strcmp(name, "lock") != 0;
-	return n;
 }
 
 /* ---- the host ---- */
@@ -825,6 +771,7 @@ int main(int argc, char **argv)
 	state = temp_folder("uplink");
 	g_assert_cmpint(vh_plugin_entry_v1(&plug_host, &p), ==, 0);
 	ops = p->get(VH_IID_NET);
+	fault_skip = killed_before;
 	g_test_add_func("/uplink/start-moves-and-stop-moves-back", start_and_stop);
 	g_test_add_func("/uplink/round-trips-do-not-grow-with-addresses", few_round_trips);
 	g_test_add_func("/uplink/start-fails-at-each-step", start_fails);
