@@ -32,6 +32,8 @@ extern const struct cmd *const cmd_plugin[], *const cmd_pool[], *const cmd_vol[]
 
 /* Results: a JSON object to standard output with --json, else the text form. */
 void out_json(JsonBuilder *b); /* takes the builder's root; prints one line; frees it */
+/* That it was done, of the object that is the first argument: "pool NAME started", or with --json {name, result}. */
+int out_done(struct cmd_ctx *c, const char *noun, const char *result);
 /* Members of an object. A text that is no UTF-8 is mended; NULL: null. */
 void js_text(JsonBuilder *b, const char *name, const char *value);
 void js_bool(JsonBuilder *b, const char *name, int value);

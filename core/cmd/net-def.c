@@ -19,22 +19,6 @@ const char *net_state_word(enum network_state s)
 	return words[s];
 }
 
-static int done(struct cmd_ctx *c, const char *what)
-{
-	if (c->json) {
-		JsonBuilder *b = json_builder_new();
-
-		json_builder_begin_object(b);
-		js_text(b, "name", c->args[0]);
-		js_text(b, "result", what);
-		json_builder_end_object(b);
-		out_json(b);
-	} else if (!c->quiet) {
-		printf("network %s %s\n", c->args[0], what);
-	}
-	return 0;
-}
-
 int net_run_define(struct cmd_ctx *c, struct vh_err *e)
 {
 	const char *name = c->args[0];
@@ -55,7 +39,7 @@ int net_run_define(struct cmd_ctx *c, struct vh_err *e)
 			network_delete(name, NULL);
 		return r;
 	}
-	return done(c, "defined");
+	return out_done(c, "network", "defined");
 }
 
 struct users {
@@ -103,7 +87,7 @@ int net_run_delete(struct cmd_ctx *c, struct vh_err *e)
 			return r;
 	}
 	r = network_delete(c->args[0], e);
-	return r ? r : done(c, "deleted");
+	return r ? r : out_done(c, "network", "deleted");
 }
 
 int net_run_autostart(struct cmd_ctx *c, struct vh_err *e)
@@ -117,14 +101,14 @@ int net_run_autostart(struct cmd_ctx *c, struct vh_err *e)
 	}
 	if (!r)
 		r = network_set_autostart(c->args[0], on, e);
-	return r ? r : done(c, on ? "is started with the host" : "is not started with the host");
+	return r ? r : out_done(c, "network", on ? "is started with the host" : "is not started with the host");
 }
 
 int net_run_start(struct cmd_ctx *c, struct vh_err *e)
 {
 	int r = network_start(c->args[0], e);
 
-	return r < 0 ? r : done(c, "started");
+	return r < 0 ? r : out_done(c, "network", "started");
 }
 
 int net_run_stop(struct cmd_ctx *c, struct vh_err *e)
@@ -138,5 +122,5 @@ int net_run_stop(struct cmd_ctx *c, struct vh_err *e)
 	r = unused(c->args[0], e);
 	if (!r)
 		r = network_stop(c->args[0], e);
-	return r < 0 ? r : done(c, "stopped");
+	return r < 0 ? r : out_done(c, "network", "stopped");
 }

@@ -120,3 +120,19 @@ void out_table_print(struct out_table *t)
 	}
 	out_table_free(t);
 }
+
+int out_done(struct cmd_ctx *c, const char *noun, const char *result)
+{
+	if (c->json) {
+		JsonBuilder *b = json_builder_new();
+
+		json_builder_begin_object(b);
+		js_text(b, "name", c->args[0]);
+		js_text(b, "result", result);
+		json_builder_end_object(b);
+		out_json(b);
+	} else if (!c->quiet) {
+		printf("%s %s %s\n", noun, c->args[0], result);
+	}
+	return 0;
+}

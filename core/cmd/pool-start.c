@@ -51,5 +51,5 @@ int pool_run_start(struct cmd_ctx *c, struct vh_err *e)
 		ret = store_pool_make(c->args[0], e);
 	if (!ret)
 		ret = pool_start(c->args[0], was, e);
-	return ret ? ret : pool_done(c, "started");
+	return ret ? ret : out_done(c, "pool", "started");
 }

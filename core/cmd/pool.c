@@ -5,22 +5,6 @@
 #include <string.h>
 #include "cmd/pool.h"
 
-int pool_done(struct cmd_ctx *c, const char *what)
-{
-	if (c->json) {
-		JsonBuilder *b = json_builder_new();
-
-		json_builder_begin_object(b);
-		js_text(b, "name", c->args[0]);
-		js_text(b, "result", what);
-		json_builder_end_object(b);
-		out_json(b);
-	} else if (!c->quiet) {
-		printf("pool %s %s\n", c->args[0], what);
-	}
-	return 0;
-}
-
 static int run_define(struct cmd_ctx *c, struct vh_err *e)
 {
 	const char *name = c->args[0];
@@ -45,14 +29,14 @@ static int run_define(struct cmd_ctx *c, struct vh_err *e)
 			store_pool_undefine(name, NULL);
 		return ret;
 	}
-	return pool_done(c, "defined");
+	return out_done(c, "pool", "defined");
 }
 
 static int run_undefine(struct cmd_ctx *c, struct vh_err *e)
 {
 	int ret = store_pool_undefine(c->args[0], e);
 
-	return ret ? ret : pool_done(c, "undefined");
+	return ret ? ret : out_done(c, "pool", "undefined");
 }
 
 struct busy { struct store_pool *p; char *name; };
@@ -92,7 +76,7 @@ static int run_stop(struct cmd_ctx *c, struct vh_err *e)
 		return ret;
 	}
 	ret = store_pool_set_active(c->args[0], 0, e);
-	return ret ? ret : pool_done(c, "stopped");
+	return ret ? ret : out_done(c, "pool", "stopped");
 }
 
 static int run_autostart(struct cmd_ctx *c, struct vh_err *e)
@@ -106,7 +90,7 @@ static int run_autostart(struct cmd_ctx *c, struct vh_err *e)
 	}
 	if (!ret)
 		ret = store_pool_set_autostart(c->args[0], on, e);
-	return ret ? ret : pool_done(c, on ? "is started with the host" : "is not started with the host");
+	return ret ? ret : out_done(c, "pool", on ? "is started with the host" : "is not started with the host");
 }
 
 /* What a listing and `pool info` tell of one pool. */
@@ -258,7 +242,7 @@ static int run_refresh(struct cmd_ctx *c, struct vh_err *e)
 	if (ret)
 		return ret;
 	store_def_clear(&d);
-	return pool_done(c, "needs no refresh: nothing about it is cached");
+	return out_done(c, "pool", "needs no refresh: nothing about it is cached");
 }
 
 static const struct vh_opt *const define_options[] = {

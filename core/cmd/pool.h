@@ -5,7 +5,6 @@
 
 #include "cmd/store-cmd.h"
 
-int pool_done(struct cmd_ctx *c, const char *what);
 /* pool-start.c */
 int pool_run_start(struct cmd_ctx *c, struct vh_err *e);
 /* Allowed, and looked at; was: it was allowed before. What does not work is as it was. */

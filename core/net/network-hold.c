@@ -224,23 +224,6 @@ static int start(struct use *u, struct vh_err *e)
 	return r ? r : was;
 }
 
-int network_start(const char *name, struct vh_err *e)
-{
-	struct use u = {0};
-	int r = use_load(&u, name, e), lock;
-
-	if (!r) {
-		lock = network_lock(e);
-		r = lock < 0 ? lock : start(&u, e);
-		if (lock >= 0)
-			close(lock);
-	}
-	if (r < 0)
-		err_object(e, "network %s", name);
-	use_clear(&u);
-	return r;
-}
-
 /* [locked] */
 static int stop(struct use *u, struct vh_err *e)
 {
@@ -269,14 +252,14 @@ static int stop(struct use *u, struct vh_err *e)
 	return r;
 }
 
-int network_stop(const char *name, struct vh_err *e)
+static int locked(const char *name, int (*fn)(struct use *u, struct vh_err *e), struct vh_err *e)
 {
 	struct use u = {0};
 	int r = use_load(&u, name, e), lock;
 
 	if (!r) {
 		lock = network_lock(e);
-		r = lock < 0 ? lock : stop(&u, e);
+		r = lock < 0 ? lock : fn(&u, e);
 		if (lock >= 0)
 			close(lock);
 	}
@@ -284,6 +267,16 @@ int network_stop(const char *name, struct vh_err *e)
 		err_object(e, "network %s", name);
 	use_clear(&u);
 	return r;
+}
+
+int network_start(const char *name, struct vh_err *e)
+{
+	return locked(name, start, e);
+}
+
+int network_stop(const char *name, struct vh_err *e)
+{
+	return locked(name, stop, e);
 }
 
 int network_forget_dead(struct vh_err *e)

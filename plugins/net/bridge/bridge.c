@@ -9,6 +9,7 @@
 #include <vhost/sugar.h>
 
 #include "collect.h"
+#include "hash.h"
 #include "plugin.h"
 
 const struct vh_host *net_host;
@@ -16,12 +17,10 @@ const struct vh_host *net_host;
 /* "br-NAME"; of a long name its beginning and what tells it from others, and the whole as a second name. */
 static void derive_name(const char *network, struct bridge_want *w)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = hash64(HASH64, network, strlen(network));
 
 	if (snprintf(w->dev.name, sizeof(w->dev.name), "br-%s", network) < (int)sizeof(w->dev.name))
 		return;
-	for (const char *p = network; *p; p++)
-		h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
 	h ^= h >> 32;
 	snprintf(w->dev.name, sizeof(w->dev.name), "br-%.5s-%06x", network, (unsigned)(h & 0xffffff));
 	snprintf(w->altname, sizeof(w->altname), "br-%s", network);

@@ -21,13 +21,6 @@
 
 const char *const bridge_kinds[] = { "bridged", NULL };
 
-static int set_alias(struct nl *nl, int ifindex, const char *alias)
-{
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, ifindex, NULL, -1);
-	nl_put_str(nl, IFLA_IFALIAS, alias);
-	return nl_commit(nl);
-}
-
 /* A bridge that VMs made becomes the network's, one of others stays theirs. */
 static int take_over(struct nl *nl, const struct nl_link *br, const char *owner, struct vh_err *e)
 {
@@ -39,7 +32,7 @@ static int take_over(struct nl *nl, const struct nl_link *br, const char *owner,
 		net_host->remedy(e, "use another name= for one of them, or run `vhost net gc` when that network is stopped");
 		return net_host->err(e, -EBUSY, "bridge %s is that of the started network %.80s", br->name, br->alias + 7);
 	}
-	r = set_alias(nl, br->ifindex, owner);
+	r = nl_link_alias(nl, br->ifindex, owner);
 	return r < 0 ? net_host->err(e, r, "cannot tag bridge %s: %s", br->name, nl->text[0] ? nl->text : strerror(-r)) : 0;
 }
 
@@ -73,7 +66,7 @@ static int start(struct nl *nl, const struct vh_network *n, const struct bridge_
 		return 0;
 	switch_undo(nl, w, n->state, &s);
 	if (!s.make && !was_ours && tag_ours(s.br.alias))
-		set_alias(nl, s.br.ifindex, s.br.alias);
+		nl_link_alias(nl, s.br.ifindex, s.br.alias);
 	if (!was_ours)
 		journal_remove(n->state, n->owner);
 	return r;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "brvlan.h"
+#include "hash.h"
 #include "plugin.h"
 #include "tag.h"
 
@@ -35,7 +36,7 @@ void bridgedev_tmp_name(char tmp[16])
 /* The same on this host whenever a bridge of this name is made, another one on other hosts. */
 void bridgedev_mac(const char *name, uint8_t mac[6])
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = HASH64;
 	char id[64];
 	ssize_t n = 0;
 	int fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
@@ -44,10 +45,9 @@ void bridgedev_mac(const char *name, uint8_t mac[6])
 		n = read(fd, id, sizeof(id));
 		close(fd);
 	}
-	for (ssize_t i = 0; i < n; i++)
-		h = (h ^ (uint8_t)id[i]) * UINT64_C(0x100000001b3);
-	for (const char *p = name; *p; p++)
-		h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
+	if (n > 0)
+		h = hash64(h, id, (size_t)n);
+	h = hash64(h, name, strlen(name));
 	h ^= h >> 33;
 	h *= UINT64_C(0xff51afd7ed558ccd);
 	h ^= h >> 33;

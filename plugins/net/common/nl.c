@@ -602,6 +602,13 @@ int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, 
 	return r;
 }
 
+int nl_link_alias(struct nl *nl, int ifindex, const char *alias)
+{
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, ifindex, NULL, -1);
+	nl_put_str(nl, IFLA_IFALIAS, alias);
+	return nl_commit(nl);
+}
+
 int nl_link_delete(struct nl *nl, int ifindex, const char *name)
 {
 	struct rtnl_link *l = rtnl_link_alloc();

@@ -91,6 +91,8 @@ int nl_link_dump(struct nl *nl, int master, void (*fn)(void *ctx, const struct n
 int nl_raw_dump(struct nl *nl, uint16_t type, int family, void (*fn)(void *ctx, struct nlmsghdr *h), void *ctx);
 /* Asks for every link of a kind, as the last of a batch; a kernel that does not know the kind tells of all. */
 void nl_ask_kind(struct nl *nl, const char *kind);
+/* Sets the alias, in a batch of its own. */
+int nl_link_alias(struct nl *nl, int ifindex, const char *alias);
 int nl_link_delete(struct nl *nl, int ifindex, const char *name);
 /* Sends a batch whose first request may fail: the first failure of the others, or of the socket. */
 int nl_commit_but_first(struct nl *nl);

@@ -9,20 +9,19 @@
 #include <string.h>
 
 #include "bridgedev.h"
+#include "hash.h"
 #include "macvtap.h"
 #include "plugin.h"
 #include "tag.h"
 
 void host_derive_name(const char *uplink, char name[16])
 {
-	uint32_t h = 0x811c9dc5u;
+	uint32_t h = hash32(HASH32, uplink, strlen(uplink));
 
 	if (strlen(uplink) <= 12) {
 		snprintf(name, 16, "mv-%.12s", uplink);
 		return;
 	}
-	for (const char *p = uplink; *p; p++)
-		h = (h ^ (uint8_t)*p) * 0x01000193u;
 	snprintf(name, 16, "mv-%.5s-%06x", uplink, h >> 8);
 }
 

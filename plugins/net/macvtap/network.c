@@ -134,13 +134,6 @@ static void end(struct nl *nl, int lock)
 		close(lock);
 }
 
-static int retag(struct nl *nl, const struct nl_link *l, const char *tag)
-{
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, l->ifindex, NULL, -1);
-	nl_put_str(nl, IFLA_IFALIAS, tag);
-	return nl_commit(nl);
-}
-
 /* The host's interface becomes the network's, or is made as such. */
 static int hold(struct nl *nl, const struct vh_network *n, const struct macvtap_want *w, const struct nl_link *up, const char *tmp,
 		struct vh_err *e)
@@ -154,11 +147,11 @@ static int hold(struct nl *nl, const struct vh_network *n, const struct macvtap_
 		net_host->remedy(e, "stop that network first, or leave out host=on here");
 		r = net_host->err(e, -EBUSY, "%s is held by another network (%s)", l.name, l.alias);
 	} else {
-		r = retag(nl, &l, n->owner);
+		r = nl_link_alias(nl, l.ifindex, n->owner);
 		if (!r)
 			return 0;
 		net_host->err(e, r, "cannot hold %s: %s", l.name, nl->text[0] ? nl->text : strerror(-r));
-		retag(nl, &l, l.alias); /* the answer may have been lost */
+		nl_link_alias(nl, l.ifindex, l.alias); /* the answer may have been lost */
 	}
 	host_undo(nl, w, &l, 0, added);
 	return r;

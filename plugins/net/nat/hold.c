@@ -34,13 +34,6 @@ static int begin(const struct vh_network *n, struct nat_want *w, struct nl *nl, 
 	return *lock;
 }
 
-static int tag(struct nl *nl, const struct nl_link *br, const char *owner)
-{
-	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, br->ifindex, NULL, -1);
-	nl_put_str(nl, IFLA_IFALIAS, owner);
-	return nl_commit(nl);
-}
-
 /* A VM made it: from now on it is the network's. */
 static int take_over(struct nl *nl, const struct vh_network *n, const struct nat_want *w, const struct nl_link *br,
 		     struct vh_err *e)
@@ -49,7 +42,7 @@ static int take_over(struct nl *nl, const struct vh_network *n, const struct nat
 
 	if (!strcmp(br->alias, n->owner))
 		return 0;
-	r = tag(nl, br, n->owner);
+	r = nl_link_alias(nl, br->ifindex, n->owner);
 	if (!r) {
 		r = table_put(w, n->owner, e);
 		if (!r)
@@ -57,7 +50,7 @@ static int take_over(struct nl *nl, const struct vh_network *n, const struct nat
 	} else {
 		r = net_host->err(e, r, "cannot tag bridge %s: %s", w->bridge, nl->text[0] ? nl->text : strerror(-r));
 	}
-	tag(nl, br, br->alias); /* also when its answer was lost */
+	nl_link_alias(nl, br->ifindex, br->alias); /* also when its answer was lost */
 	journal_remove(n->state, n->owner);
 	return r;
 }

@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 /* A private network that the host does not know yet. */
 #include "nat.h"
+#include "hash.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -49,10 +50,8 @@ static uint32_t find(struct nl_cache *routes, const char *name)
 	static const struct {
 		uint32_t base, n; /* n networks of 256 addresses */
 	} block[] = { { 0xc0a80000, 256 }, { 0xac100000, 4096 }, { 0x0a000000, 65536 } };
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = hash64(HASH64, name, strlen(name));
 
-	for (const char *p = name; *p; p++)
-		h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
 	h ^= h >> 32;
 	for (unsigned b = 0; b < sizeof(block) / sizeof(block[0]); b++)
 		for (uint32_t i = 0; i < block[b].n; i++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 #include "nat.h"
+#include "hash.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -9,13 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <vhost/sugar.h>
-
-static uint64_t hash(uint64_t h, const void *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ ((const uint8_t *)p)[i]) * UINT64_C(0x100000001b3);
-	return h;
-}
 
 static int name_ok(const char *s, size_t max, const char *also)
 {
@@ -55,7 +49,7 @@ static int bridge_name(struct nat_want *w, const char *given, struct vh_err *e)
 		snprintf(w->bridge, sizeof(w->bridge), "br-%s", net);
 	else
 		snprintf(w->bridge, sizeof(w->bridge), "br-%.6s%06x", net,
-			 (unsigned)(hash(UINT64_C(0xcbf29ce484222325), net, strlen(net)) & 0xffffff));
+			 (unsigned)(hash64(HASH64, net, strlen(net)) & 0xffffff));
 	return 0;
 }
 
@@ -322,19 +316,19 @@ int want_check(struct nat_want *w, struct vh_err *e)
 
 static uint64_t hash_options(const struct nat_want *w, const char *kind)
 {
-	uint64_t h = hash(UINT64_C(0xcbf29ce484222325), kind, strlen(kind) + 1);
+	uint64_t h = hash64(HASH64, kind, strlen(kind) + 1);
 
 	if (w->network)
-		h = hash(h, w->network, strlen(w->network) + 1);
+		h = hash64(h, w->network, strlen(w->network) + 1);
 	for (uint32_t i = 0; i < w->opts->n; i++) {
 		const struct vh_val *v = w->opts->val[i];
 
 		if (!strcmp(v->name, "isolated") || !strcmp(v->name, "kind") || !strcmp(v->name, "name"))
 			continue;
-		h = hash(h, v->name, strlen(v->name) + 1);
-		h = hash(h, &v->num, sizeof(v->num));
+		h = hash64(h, v->name, strlen(v->name) + 1);
+		h = hash64(h, &v->num, sizeof(v->num));
 		if (v->str)
-			h = hash(h, v->str, strlen(v->str) + 1);
+			h = hash64(h, v->str, strlen(v->str) + 1);
 	}
 	return h;
 }

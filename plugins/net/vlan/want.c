@@ -10,6 +10,7 @@
 #include <string.h>
 #include <vhost/sugar.h>
 
+#include "hash.h"
 #include "journal.h"
 #include "plugin.h"
 
@@ -67,10 +68,8 @@ static int parse_trunk(const char *text, struct vlan_set *out, struct vh_err *e)
 
 static unsigned hash(const char *s)
 {
-	unsigned h = 2166136261U;
+	unsigned h = hash32(HASH32, s, strlen(s));
 
-	for (; *s; s++)
-		h = (h ^ (unsigned char)*s) * 16777619U;
 	return h ^ h >> 15;
 }
 
