@@ -12,7 +12,6 @@
 
 #define RX_BUDGET 64
 #define TX_BUDGET 128
-#define RX_HOT 32 /* empty polls of a tap before it is left to epoll */
 
 static void pair_event(void *ctx, uint32_t events);
 
@@ -175,13 +174,7 @@ int net_rx_run(struct net_pair *p)
 		return net_stream_rx(p);
 	while (n < RX_BUDGET && !(p->limited[NET_IN] && net_hold(p, NET_IN)) && rx_one(p))
 		n++;
-	virtio_queue_flush(p->rx);
-	n = (int)(p->rx_packets + p->rx_dropped - before);
-	if (n)
-		p->rx_hot = RX_HOT;
-	else if (p->rx_hot)
-		p->rx_hot--;
-	return n;
+	return net_rx_moved(p, before);
 }
 
 void net_rx_buffers(struct net_pair *p)

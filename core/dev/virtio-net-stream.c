@@ -17,7 +17,6 @@
 #define PREFIX 4u
 #define RX_READS 4       /* in one go */
 #define TX_BUDGET 128
-#define RX_HOT 32
 
 struct net_stream {
 	int broken;
@@ -199,7 +198,6 @@ int net_stream_rx(struct net_pair *p)
 	uint64_t before = p->rx_packets + p->rx_dropped;
 	struct virtqueue *vq = &p->rx->vq;
 	unsigned out;
-	int n;
 
 	vq_pending(vq);
 	out = (uint16_t)(vq->avail_idx - vq->last_avail);
@@ -207,13 +205,7 @@ int net_stream_rx(struct net_pair *p)
 		p->stream->most = out;
 	for (unsigned i = 0; deliver_all(p) && i < RX_READS && fill(p); i++)
 		;
-	virtio_queue_flush(p->rx);
-	n = (int)(p->rx_packets + p->rx_dropped - before);
-	if (n)
-		p->rx_hot = RX_HOT;
-	else if (p->rx_hot)
-		p->rx_hot--;
-	return n;
+	return net_rx_moved(p, before);
 }
 
 void net_stream_rx_start(struct net_pair *p)
