@@ -21,7 +21,7 @@ struct bench_lane {
 	struct vh_task task;
 	struct slot *slots, *idle;
 	struct slot flush;
-	uint64_t left, at, done, since, rng;
+	uint64_t left, at, around, done, since, rng;
 	unsigned flying;
 	int flushing;
 };
@@ -51,7 +51,7 @@ static void go_on(struct bench_lane *l);
 static uint64_t next_offset(struct bench_lane *l)
 {
 	struct bench *b = l->r->b;
-	uint64_t room = l->r->disk - b->bytes + 1, off;
+	uint64_t off;
 
 	if (b->random) { /* xorshift */
 		l->rng ^= l->rng << 13;
@@ -59,12 +59,22 @@ static uint64_t next_offset(struct bench_lane *l)
 		l->rng ^= l->rng << 17;
 		return l->rng % (l->r->disk / b->bytes) * b->bytes;
 	}
-	off = l->at % room;
-	/* At the end it goes on at the beginning, at the same distance. */
-	if (l->at >= room)
-		l->at = off = off % b->step;
-	l->at += b->step;
+	off = l->at % l->around;
+	l->at = off + b->step;
 	return off;
+}
+
+static uint64_t divisor(uint64_t a, uint64_t b) /* the greatest of both */
+{
+	return b ? divisor(b, a % b) : a;
+}
+
+/* At the end requests go on at the beginning: a step further on, and aligned as they were, since parts of blocks are other work. */
+static uint64_t around(const struct bench *b, uint64_t disk)
+{
+	uint64_t unit = divisor(divisor(b->off, b->step), b->bytes);
+
+	return (disk - b->bytes) / unit * unit + unit;
 }
 
 static void flushed(struct fmt_io *io, int result)
@@ -165,6 +175,7 @@ int bench_run(struct bench *b, struct vh_job *j, struct vh_err *e)
 		l->left = b->count / queues + (k < b->count % queues);
 		/* Each queue has its own part of the way. */
 		l->at = b->off + (b->count / queues) * k * b->step;
+		l->around = around(b, r.disk);
 		l->slots = g_new0(struct slot, each);
 		for (unsigned s = 0; s < each; s++) {
 			struct slot *x = &l->slots[s];
