@@ -21,7 +21,7 @@ struct bench_lane {
 	struct vh_task task;
 	struct slot *slots, *idle;
 	struct slot flush;
-	uint64_t left, at, around, done, since, rng;
+	uint64_t left, at, done, since, rng;
 	unsigned flying;
 	int flushing;
 };
@@ -30,7 +30,7 @@ struct bench_run {
 	struct bench *b;
 	struct vh_job *job;
 	struct bench_lane *lane;
-	uint64_t disk;
+	uint64_t disk, around; /* bytes; where offsets begin anew */
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	unsigned running;
@@ -59,7 +59,7 @@ static uint64_t next_offset(struct bench_lane *l)
 		l->rng ^= l->rng << 17;
 		return l->rng % (l->r->disk / b->bytes) * b->bytes;
 	}
-	off = l->at % l->around;
+	off = l->at % l->r->around;
 	l->at = off + b->step;
 	return off;
 }
@@ -159,6 +159,7 @@ int bench_run(struct bench *b, struct vh_job *j, struct vh_err *e)
 		return err_set(e, -EROFS, "the image is read-only");
 	if (!b->step)
 		b->step = b->bytes;
+	r.around = around(b, r.disk);
 	mem = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mem == MAP_FAILED)
 		return err_set(e, -ENOMEM, "no memory for %u requests", depth);
@@ -175,7 +176,6 @@ int bench_run(struct bench *b, struct vh_job *j, struct vh_err *e)
 		l->left = b->count / queues + (k < b->count % queues);
 		/* Each queue has its own part of the way. */
 		l->at = b->off + (b->count / queues) * k * b->step;
-		l->around = around(b, r.disk);
 		l->slots = g_new0(struct slot, each);
 		for (unsigned s = 0; s < each; s++) {
 			struct slot *x = &l->slots[s];
