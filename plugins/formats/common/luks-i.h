@@ -32,6 +32,12 @@ struct luks {
 	char log[200];      /* libcryptsetup's last error */
 };
 
+/* The sizes of LUKS2; LUKS1 has the first alone. */
+static inline int luks_sector_ok(uint32_t bytes)
+{
+	return bytes >= LUKS_SECTOR && bytes <= 4096 && !(bytes & (bytes - 1));
+}
+
 /* A copy of `copied` zero bytes, and a libcryptsetup context over it. */
 int luks_new(const struct vh_host *host, const struct luks_area *a, uint64_t size, struct luks **out, struct vh_err *e);
 int luks_fail(struct luks *l, struct vh_err *e, int r, const char *what); /* with libcryptsetup's own words */

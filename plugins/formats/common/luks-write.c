@@ -142,7 +142,7 @@ static int plan_of(const struct vh_host *host, const struct luks_spec *s, struct
 			return host->err(e, -EOPNOTSUPP, "aes-192 does not go with xts");
 		p->key_bytes *= 2;
 	}
-	if (s->sector && (s->sector < 512 || s->sector > 4096 || s->sector & (s->sector - 1) || (s->version != 2 && s->sector != 512)))
+	if (s->sector && (!luks_sector_ok(s->sector) || (s->version != 2 && s->sector != 512)))
 		return host->err(e, -EOPNOTSUPP, "sectors of %u bytes: LUKS1 has 512, LUKS2 512, 1024, 2048 or 4096", s->sector);
 	if (s->version > 2)
 		return host->err(e, -EOPNOTSUPP, "LUKS version %u is unknown", s->version);

@@ -294,7 +294,7 @@ int luks_fill_info(struct luks *l, struct vh_err *e)
 	r = crypt_get_sector_size(l->cd);
 	i->sector = r > 0 ? (uint32_t)r : LUKS_SECTOR;
 	/* libcryptsetup reads what it would not activate. */
-	if (i->sector < 512 || i->sector > 4096 || i->sector & (i->sector - 1))
+	if (!luks_sector_ok(i->sector))
 		return l->host->err(e, -EINVAL, "the LUKS2 header says that sectors have %u bytes; 512 to 4096 are possible", i->sector);
 	r = crypt_get_volume_key_size(l->cd);
 	i->key_bytes = r > 0 ? (uint32_t)r : 0;
