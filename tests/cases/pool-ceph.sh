@@ -8,9 +8,11 @@
 requires python3 rbd
 [ -e "$BUILDDIR/plugins/storage/ceph/ceph.so" ] || skip_all "the plugin ceph is not built"
 ! why=$(ceph_lacks) || skip_all "$why"
-json() { python3 -c 'import json,sys; j=json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$out" "$1"; }
+. "$(dirname "$0")/json.sh"
 load=$BUILDDIR/tests/unit/store/vol-load
 admin_rbd() { rbd -c "$CEPH_DIR/ceph.conf" "$@"; }
+# rbd_info IMAGE EXPRESSION
+rbd_info() { out=$(admin_rbd info "$1" --format json) && json "$2"; }
 # seconds COMMAND...: how long it took, in whole seconds, with its status in rc
 seconds() { local s=$SECONDS; run "$@"; took=$((SECONDS - s)); }
 # waits until a program that was started in the background has said that it runs
@@ -69,8 +71,8 @@ status 0 "create" vhost vol create c/a --size 64M
 status 0 "again, the same: no error" vhost vol create c/a --size 64M
 status 4 "another size is" vhost vol create c/a --size 65M
 status 0 "object size and features" vhost vol create c/small --size 8M --object-size 64K --features "layering exclusive-lock"
-is "are what was asked for" "$(admin_rbd info small --format json | python3 -c 'import json,sys; j=json.load(sys.stdin); print(j["object_size"], sorted(j["features"]))')" \
-	"65536 ['exclusive-lock', 'layering']"
+is "are what was asked for" "$(rbd_info small 'j["object_size"], sorted(j["features"])')" \
+	"(65536, ['exclusive-lock', 'layering'])"
 status 4 "other features are another volume" vhost vol create c/small --size 8M --features "layering exclusive-lock object-map"
 status 1 "no exclusive lock, no volume" vhost vol create c/x --size 1M --features layering
 status 1 "an unknown feature" vhost vol create c/x --size 1M --features "layering,teleport"
@@ -78,7 +80,7 @@ status 1 "an object size that is no power of two" vhost vol create c/x --size 1M
 status 1 "no such data pool" vhost vol create c/x --size 1M --data-pool nothere
 ceph_admin osd pool create data 4 4 >/dev/null
 status 0 "a data pool" vhost vol create c/data --size 4M --data-pool data
-is "holds the data" "$(admin_rbd info data --format json | python3 -c 'import json,sys; print(json.load(sys.stdin)["data_pool"])')" data
+is "holds the data" "$(rbd_info data 'j["data_pool"]')" data
 status 1 "space is not reserved" vhost vol create c/x --size 1M --preallocation falloc
 status 0 "but written" vhost vol create c/full --size 8M --preallocation full
 run vhost vol info c/full --json
@@ -87,7 +89,7 @@ run vhost vol list c --json
 is "list" "$(json '[(v["name"],v["format"],v["bytes"]) for v in j["volumes"]]')" \
 	"[('a', 'raw', 67108864), ('data', 'raw', 4194304), ('full', 'raw', 8388608), ('small', 'raw', 8388608)]"
 like "an identity says cluster, pool and image" "$(json '[v["identity"] for v in j["volumes"] if v["name"] == "a"][0]')" \
-	"rbd:$(ceph_admin fsid):[0-9]*::$(admin_rbd info a --format json | python3 -c 'import json,sys; print(json.load(sys.stdin)["id"])')"
+	"rbd:$(ceph_admin fsid):[0-9]*::$(rbd_info a 'j["id"]')"
 status 3 "what is not there" vhost vol info c/nothere
 status 2 "no hostile names" vhost vol create --size 1M -- "c/a@b"
 head -c 20000001 /dev/urandom >"$tmp/f"; truncate -s 40M "$tmp/f"; head -c 4097 /dev/urandom >>"$tmp/f"
@@ -122,11 +124,11 @@ status 4 "the same name for another state is refused" vhost vol snapshot create 
 run vhost vol snapshot list c/a --json
 is "list" "$(json '[(s["name"], s["kept_by"]) for s in j["snapshots"]]')" "[('s1', 'pool')]"
 status 0 "a clone of the snapshot that shares" vhost vol clone c/a cow --snapshot s1 --cow
-is "names its parent" "$(admin_rbd info cow --format json | python3 -c 'import json,sys; p=json.load(sys.stdin)["parent"]; print(p["image"], p["snapshot"])')" "a s1"
+is "names its parent" "$(rbd_info cow 'j["parent"]["image"], j["parent"]["snapshot"]')" "('a', 's1')"
 status 0 "read it" vhost vol download c/cow "$tmp/cow"
 check "is what the snapshot was" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/cow"
 status 0 "flatten" vhost vol flatten c/cow
-check "leaves no parent" test "$(admin_rbd info cow --format json | python3 -c 'import json,sys; print("parent" in json.load(sys.stdin))')" = False
+check "leaves no parent" test "$(rbd_info cow '"parent" in j')" = False
 status 0 "roll back" vhost vol snapshot rollback c/a s1
 status 0 "read it" vhost vol download c/a "$tmp/i"
 check "is as it was" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/i"
@@ -199,27 +201,29 @@ for s in beside later; do vhost vol snapshot delete c/l $s >/dev/null; done
 vhost vol delete c/l >/dev/null; vhost vol create c/l --size 64M >/dev/null
 "$load" c/l "$tmp/state" 60 16 >"$tmp/holder.out" 2>&1 & holder=$!
 check "in use again" running "$tmp/holder.out"
-sleep 1
+sleep 0.5
 kill -9 "$holder"; wait "$holder" 2>/dev/null
 seconds "$load" c/l "$tmp/state" 0
 is "a holder of this host that was killed keeps nobody out, and lost nothing" "$rc $(figure wrong "$tmp/.out")" "0 0"
 check "at once ($took s)" test "$took" -le 5
 
 # ---- a cluster that goes away ----
-"$load" c/l "$tmp/state" 7 16 >"$tmp/load.out" 2>&1 & l=$!
-running "$tmp/load.out"; sleep 1
-ceph_kill osd STOP; sleep 3; ceph_kill osd CONT
+"$load" c/l "$tmp/state" 60 16 >"$tmp/load.out" 2>&1 & l=$!
+running "$tmp/load.out"; sleep 0.5
+ceph_kill osd STOP; sleep 2.5; ceph_kill osd CONT
+kill -TERM $l
 wait "$l"; is "an OSD that stops for a while stalls I/O, and loses nothing" "$? $(figure errors "$tmp/load.out") $(figure wrong "$tmp/load.out")" "0 0 0"
 check "it did stall" test "$(figure longest_ms "$tmp/load.out")" -ge 2000
-"$load" c/l "$tmp/state" 10 16 >"$tmp/load.out" 2>&1 & l=$!
+"$load" c/l "$tmp/state" 60 16 >"$tmp/load.out" 2>&1 & l=$!
 running "$tmp/load.out"; sleep 1
-ceph_kill osd KILL; sleep 1; ceph_osd
+ceph_kill osd KILL; sleep 0.5; ceph_osd
+kill -TERM $l
 wait "$l"; is "one that is killed and started again loses nothing that was acknowledged" "$? $(figure errors "$tmp/load.out") $(figure wrong "$tmp/load.out")" "0 0 0"
 check "and I/O went on" test "$(figure writes "$tmp/load.out")" -gt 100
 status 0 "nor when it is read by another" "$load" c/l "$tmp/state" 0
 vhost pool define lim --type ceph --pool rbd --conf "$conf" --keyring "$keyring" --user vhost --timeout 1s --answer-timeout 2s >/dev/null
 "$load" lim/l "$tmp/state" 30 16 until-error >"$tmp/load.out" 2>&1 & l=$!
-running "$tmp/load.out"; sleep 1
+running "$tmp/load.out"; sleep 0.5
 ceph_kill osd STOP
 seconds wait "$l"
 is "with a limit it is an error" "$rc $(figure first_error "$tmp/load.out") $(figure wrong "$tmp/load.out")" "3 -110 0"

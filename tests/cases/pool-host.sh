@@ -6,7 +6,7 @@
 . "$(dirname "$0")/functions.sh"
 requires python3
 [ -e "$SHELF" ] || skip_all "the plugin shelf is not built"
-json() { python3 -c 'import json,sys; j=json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$out" "$1"; }
+. "$(dirname "$0")/json.sh"
 vhost() { "$VHOST" --plugin "$SHELF" "$@"; }
 mkdir "$tmp/a" "$tmp/b"
 status 0 "define" vhost pool define s --type shelf --path "$tmp/a"

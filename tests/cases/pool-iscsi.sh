@@ -5,7 +5,7 @@
 . "$(dirname "$0")/functions.sh"
 requires python3 tgtd tgtadm ss
 tgt() { local verb=$1; shift; "$SRCDIR/tests/servers/tgt" "$verb" "$tmp/tgt" "$@"; }
-json() { python3 -c 'import json,sys; j=json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$out" "$1"; }
+. "$(dirname "$0")/json.sh"
 # seconds COMMAND...: as run, and how long it took, in tenths
 seconds() { local from=${EPOCHREALTIME/./}; run "$@"; took=$(((${EPOCHREALTIME/./} - from) / 100000)); }
 iqn=iqn.2024-01.test.vhost

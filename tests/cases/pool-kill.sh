@@ -5,6 +5,7 @@
 # command again finishes, or finds it done, and nothing is left that should not be there.
 . "$(dirname "$0")/functions.sh"
 requires strace python3
+. "$(dirname "$0")/json.sh"
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" # which does not work under strace
 step=${1:-1}
 calls=link,linkat,unlink,unlinkat,rename,renameat,renameat2,ftruncate,fallocate,pwrite64,pwritev,pwritev2,write,writev,fsync,fdatasync
@@ -53,7 +54,7 @@ every() {
 	ok "$pool: $name, killed at $kills places"
 	total=$((total + kills))
 }
-format_is() { vh vol info "$1" --json | python3 -c 'import json,sys; sys.exit(json.load(sys.stdin)["format"] != sys.argv[1])' "$2"; }
+format_is() { [ "$(out=$(vh vol info "$1" --json) && json 'j["format"]')" = "$2" ]; }
 
 total=0
 for p in d s; do

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/functions.sh"
 requires_root
 requires lvm losetup python3
-json() { python3 -c 'import json,sys; j=json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$out" "$1"; }
+. "$(dirname "$0")/json.sh"
 loop() { truncate -s "$2" "$tmp/$1" && losetup -f --show "$tmp/$1" 2>/dev/null; }
 dev=$(loop one 1G) && other=$(loop two 1G) && many=$(loop many 45G) || skip_all "there are not three free loop devices"
 on_exit "losetup -d $dev $other $many 2>/dev/null"

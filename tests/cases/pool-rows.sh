@@ -205,13 +205,6 @@ start_row() {
 }
 # volume NAME BYTES: a raw volume of the pool p, by whatever means.
 volume() { if [ -n "$make" ]; then $make "$1" "$2"; else vhost vol create "p/$1" --size "$2" >/dev/null; fi; }
-# One python for the whole test: where machines are emulated, starting it takes longer than all the rest.
-coproc EVAL { exec python3 -uc 'import json, sys
-for line in sys.stdin:
-    try: j = json.load(open(sys.argv[1])); print(eval(line))
-    except Exception as e: print(repr(e))' "$tmp/.json"; }
-exec {eval_in}>&"${EVAL[1]}" {eval_out}<&"${EVAL[0]}"
-# json EXPRESSION: of j, what was printed last
-json() { local answer; printf '%s\n' "$out" >"$tmp/.json"; echo "$1" >&$eval_in; read -r -t 120 answer <&$eval_out; echo "$answer"; }
+. "$(dirname "${BASH_SOURCE[0]}")/json.sh"
 # can CAPABILITY: of the pool p, of which $caps is what `pool capabilities` says
 can() { [ "$(out=$caps json "j['capabilities']['$1']")" = True ]; }

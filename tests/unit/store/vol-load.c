@@ -7,11 +7,14 @@
  *	vol-load POOL/VOLUME STATE-FILE SECONDS [DEPTH [UNTIL-ERROR]]     prints "running", then figures; status 1: something is wrong
  *	vol-load POOL/VOLUME STATE-FILE 0                                 only looks
  *
+ * After SIGTERM it ends as soon as MORE writes have been acknowledged that were sent since: I/O goes on, or has come back.
+ *
  * A block's generation may be newer than the acknowledged one only where a later write was attempted and not acknowledged.
  */
 #include <fcntl.h>
 #include <glib.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +25,7 @@
 
 #define BLOCK 4096u
 #define MOST 16u /* blocks of one request */
+#define MORE 100u
 
 struct mark { uint32_t acked, tried; };
 struct stamp { uint64_t magic; uint32_t block, gen; };
@@ -46,7 +50,7 @@ struct load {
 	uint8_t *busy;
 	uint32_t blocks;
 	unsigned depth, flying;
-	uint64_t rng, end, writes, reads, flushes, errors, wrong, longest, last_flush;
+	uint64_t rng, end, asked, more, writes, reads, flushes, errors, wrong, longest, last_flush;
 	int flushing, until_error, first_error;
 	GMutex lock;
 	GCond cond;
@@ -59,6 +63,14 @@ static uint64_t now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static volatile sig_atomic_t asked;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	asked = 1;
 }
 
 static uint64_t rnd(struct load *l)
@@ -133,7 +145,7 @@ static void failed(struct load *l, int result)
 
 static int stops(const struct load *l)
 {
-	return now() >= l->end || (l->until_error && l->errors);
+	return l->more >= MORE || now() >= l->end || (l->until_error && l->errors);
 }
 
 static void done(struct blk_io *io, int result)
@@ -148,6 +160,7 @@ static void done(struct blk_io *io, int result)
 		failed(l, result);
 	} else if (io->op == VH_WRITE) {
 		l->writes++;
+		l->more += l->asked && s->since > l->asked;
 		for (uint32_t k = 0; k < s->n; k++)
 			__atomic_store_n(&l->mark[s->first + k].acked, l->mark[s->first + k].tried, __ATOMIC_RELEASE);
 	} else {
@@ -176,6 +189,8 @@ static void go(struct slot *s)
 	struct load *l = s->l;
 	uint32_t n;
 
+	if (asked && !l->asked)
+		l->asked = now();
 	if (stops(l)) {
 		over(l);
 		return;
@@ -255,6 +270,7 @@ static void run(struct load *l, struct blk_vol *v, unsigned seconds)
 	}
 	l->end = now() + seconds * UINT64_C(1000000000);
 	l->start.fn = start;
+	signal(SIGTERM, on_term);
 	puts("running");
 	fflush(stdout);
 	loop_post(l->loop, &l->start);
