@@ -141,9 +141,9 @@ status 0 "and works when it is imported" vhost vol list lv
 
 # ---- an lvm that hangs, or is not there ----
 mkdir "$tmp/bin"; printf '#!/bin/sh\nexec sleep 600\n' >"$tmp/bin/lvm"; chmod 755 "$tmp/bin/lvm"
-vhost pool define slow --type lvm --vg $vg --timeout 2s >/dev/null
+vhost pool define slow --type lvm --vg $vg --timeout 1s >/dev/null
 PATH="$tmp/bin:$PATH" status 1 "a command of lvm that hangs is ended" timeout 20 "$VHOST" vol list slow
-like "and named" "$err" "*lvm vgs has not ended within 2 s*"
+like "and named" "$err" "*lvm vgs has not ended within 1 s*"
 
 # ---- 10,000 volumes ----
 big=vhbig$$
@@ -174,15 +174,16 @@ open(sys.argv[1], 'w').write(head[:-1] + 'logical_volumes {\n' + lvs + '}\n}\n')
 P
 run lvm vgcfgrestore -qq --force -f "$tmp/vg" $big
 if [ "$rc" = 0 ]; then
-	best=99999 lvm=99999
-	for i in 1 2 3; do
+	best=99999 lvm=99999 rounds=3
+	[ -z "${ASAN_OPTIONS:-}${TSAN_OPTIONS:-}" ] || rounds=1 # times are not judged there
+	for ((i = 0; i < rounds; i++)); do
 		t=$(date +%s%N); vhost vol list many --json >"$tmp/list"; t=$((($(date +%s%N) - t) / 1000000)); [ $t -gt $best ] || best=$t
 		t=$(date +%s%N); lvm lvs -qq -o lv_name,lv_size $big >/dev/null 2>&1; t=$((($(date +%s%N) - t) / 1000000)); [ $t -gt $lvm ] || lvm=$t
 	done
 	echo "# listing 10,000 volumes took $best ms, lvs alone $lvm ms"
 	is "10,000 volumes are listed, with their format" "$(grep -o '"format":"raw"' "$tmp/list" | wc -l)" 10000
 	# Two reports and their reading; on a busy machine times mean something only beside each other.
-	[ -n "${ASAN_OPTIONS:-}${TSAN_OPTIONS:-}" ] || check "within a second, or six times lvs with two columns" test "$best" -lt $((lvm * 6 > 1000 ? lvm * 6 : 1000))
+	[ $rounds = 1 ] || check "within a second, or six times lvs with two columns" test "$best" -lt $((lvm * 6 > 1000 ? lvm * 6 : 1000))
 else
 	not_ok "10,000 volumes are restored"
 fi
