@@ -2,7 +2,7 @@
  * Copyright The vhost authors */
 /*
  * What is in a network namespace, as text to compare: links with masters, names, aliases and flags, addresses, routes, and the VLANs of
- * bridge ports. Asked by a plain socket: shares no code with the plugins, and starts no program, which takes seconds in the lab.
+ * bridge ports; net_state_all(): each attribute of addresses and routes, in the kernel's order, but for what runs down by itself. Asked by a plain socket: shares no code with the plugins, and starts no program, which takes seconds in the lab.
  */
 #ifndef TEST_NLSTATE_H
 #define TEST_NLSTATE_H
@@ -59,7 +59,39 @@ static inline void state_linkinfo(GString *s, const struct rtattr *info)
 		}
 }
 
-static inline void state_message(GString *s, const struct nlmsghdr *h)
+/* Lifetimes only as: is there one. */
+static inline void state_any(GString *s, const struct nlmsghdr *h, const struct rtattr *a)
+{
+	g_autofree char *name = g_strdup_printf("%u", a->rta_type & NLA_TYPE_MASK);
+
+	if (h->nlmsg_type == RTM_NEWADDR && a->rta_type == IFA_CACHEINFO) {
+		const struct ifa_cacheinfo *c = RTA_DATA(a);
+
+		g_string_append_printf(s, " valid %d preferred %d", c->ifa_valid != UINT32_MAX, c->ifa_prefered == UINT32_MAX ? 2 : c->ifa_prefered > 0);
+	} else if (h->nlmsg_type == RTM_NEWROUTE && a->rta_type == RTA_CACHEINFO) {
+		g_string_append_printf(s, " expires %d", ((const struct rta_cacheinfo *)RTA_DATA(a))->rta_expires != 0);
+	} else {
+		state_hex(s, name, a);
+	}
+}
+
+static inline void state_addrgenmode(GString *s, const struct rtattr *spec)
+{
+	const struct rtattr *f = RTA_DATA(spec), *a;
+	int left = (int)RTA_PAYLOAD(spec), n;
+
+	for (; RTA_OK(f, left); f = RTA_NEXT(f, left)) {
+		if (f->rta_type != AF_INET6)
+			continue;
+		a = RTA_DATA(f);
+		n = (int)RTA_PAYLOAD(f);
+		for (; RTA_OK(a, n); a = RTA_NEXT(a, n))
+			if (a->rta_type == IFLA_INET6_ADDR_GEN_MODE)
+				state_hex(s, "addrgenmode", a);
+	}
+}
+
+static inline void state_message(GString *s, const struct nlmsghdr *h, int all)
 {
 	const struct ifinfomsg *l = NLMSG_DATA(h);
 	const struct rtattr *a;
@@ -75,13 +107,18 @@ static inline void state_message(GString *s, const struct nlmsghdr *h)
 	case RTM_NEWADDR:
 		head = sizeof(struct ifaddrmsg);
 		g_string_append_printf(s, "address %u/%u", ((struct ifaddrmsg *)l)->ifa_index, ((struct ifaddrmsg *)l)->ifa_prefixlen);
+		if (all)
+			g_string_append_printf(s, " scope %u flags %x", ((struct ifaddrmsg *)l)->ifa_scope, ((struct ifaddrmsg *)l)->ifa_flags);
 		break;
 	case RTM_NEWROUTE:
 		/* The kernel's own, for multicast and local addresses, come when a carrier does. */
-		if (((const struct rtmsg *)l)->rtm_type != RTN_UNICAST)
+		if (!all && ((const struct rtmsg *)l)->rtm_type != RTN_UNICAST)
 			return;
 		head = sizeof(struct rtmsg);
 		g_string_append(s, "route");
+		if (all)
+			for (unsigned i = 0; i < head; i++)
+				g_string_append_printf(s, "%s%02x", i ? "" : " ", ((const uint8_t *)l)[i]);
 		break;
 	default:
 		return;
@@ -91,7 +128,9 @@ static inline void state_message(GString *s, const struct nlmsghdr *h)
 	for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
 		unsigned type = a->rta_type & NLA_TYPE_MASK;
 
-		if (h->nlmsg_type == RTM_NEWADDR) {
+		if (all && h->nlmsg_type != RTM_NEWLINK) {
+			state_any(s, h, a);
+		} else if (h->nlmsg_type == RTM_NEWADDR) {
 			if (type == IFA_LOCAL || type == IFA_ADDRESS)
 				state_hex(s, "ip", a);
 		} else if (h->nlmsg_type == RTM_NEWROUTE) {
@@ -103,6 +142,10 @@ static inline void state_message(GString *s, const struct nlmsghdr *h)
 		} else if (type == IFLA_IFNAME || type == IFLA_IFALIAS || type == IFLA_ADDRESS || type == IFLA_MTU || type == IFLA_LINK ||
 			   type == IFLA_MASTER || type == IFLA_PROMISCUITY || type == IFLA_PROP_LIST) {
 			state_hex(s, "", a);
+		} else if (all && (type == IFLA_QDISC || type == IFLA_TXQLEN || type == IFLA_GROUP || type == IFLA_BROADCAST)) {
+			state_hex(s, "", a);
+		} else if (all && type == IFLA_AF_SPEC) {
+			state_addrgenmode(s, a);
 		} else if (type == IFLA_LINKINFO) {
 			state_linkinfo(s, a);
 		}
@@ -110,7 +153,7 @@ static inline void state_message(GString *s, const struct nlmsghdr *h)
 	g_string_append_c(s, '\n');
 }
 
-static inline void state_dump(GString *s, int fd, uint16_t type, uint8_t family)
+static inline void state_dump(GString *s, int fd, uint16_t type, uint8_t family, int all)
 {
 	struct {
 		struct nlmsghdr h;
@@ -130,23 +173,33 @@ static inline void state_dump(GString *s, int fd, uint16_t type, uint8_t family)
 		g_assert_cmpint(n, >, 0);
 		for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, (size_t)n); h = NLMSG_NEXT(h, n)) {
 			done |= h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR;
-			state_message(s, h);
+			state_message(s, h, all);
 		}
 	}
 }
 
-static inline char *net_state(void)
+static inline char *state_dumps(int all)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	GString *s = g_string_new(NULL);
 
 	g_assert_cmpint(fd, >=, 0);
-	state_dump(s, fd, RTM_GETLINK, AF_UNSPEC);
-	state_dump(s, fd, RTM_GETLINK, AF_BRIDGE);
-	state_dump(s, fd, RTM_GETADDR, AF_UNSPEC);
-	state_dump(s, fd, RTM_GETROUTE, AF_UNSPEC);
+	state_dump(s, fd, RTM_GETLINK, AF_UNSPEC, all);
+	state_dump(s, fd, RTM_GETLINK, AF_BRIDGE, all);
+	state_dump(s, fd, RTM_GETADDR, AF_UNSPEC, all);
+	state_dump(s, fd, RTM_GETROUTE, AF_UNSPEC, all);
 	close(fd);
 	return g_string_free(s, FALSE);
+}
+
+static inline char *net_state(void)
+{
+	return state_dumps(0);
+}
+
+static inline char *net_state_all(void)
+{
+	return state_dumps(1);
 }
 
 static inline void same_state(const char *before)
