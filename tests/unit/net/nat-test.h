@@ -4,11 +4,13 @@
 #ifndef TEST_NAT_TEST_H
 #define TEST_NAT_TEST_H
 
+#include <nftables/libnftables.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include "nat.h"
 #include "netns.h"
+#include "nlstate.h"
 #include "plug/options.h"
 #include "plug/plug.h"
 
@@ -162,12 +164,39 @@ static inline char *processes_at_last(const char *want)
 	return now;
 }
 
+static inline void nat_setting(GString *s, const char *fmt, const char *of)
+{
+	g_autofree char *path = g_strdup_printf(fmt, of), *text = NULL;
+
+	if (g_file_get_contents(path, &text, NULL, NULL))
+		g_string_append_printf(s, "%s=%s", path, text);
+}
+
+/* The settings of the host that the plugin knows, and the ruleset as libnftables shows it: no program is started. */
 static inline char *nat_state(void)
 {
-	g_autofree char *base = netns_state();
-	g_autofree char *rest = sh("nft list ruleset; cd /proc/sys/net; exec grep . ipv4/ip_forward ipv[46]/conf/*/forwarding ipv6/conf/*/accept_ra");
+	g_autofree char *base = net_state();
+	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
+	GString *s = g_string_new(base);
+	const char *name;
 
-	return g_strconcat(base, rest, NULL);
+	nft_ctx_buffer_output(nft);
+	g_assert_cmpint(nft_run_cmd_from_buffer(nft, "list ruleset"), ==, 0);
+	g_string_append(s, nft_ctx_get_output_buffer(nft));
+	nft_ctx_free(nft);
+	nat_setting(s, "%s/ip_forward", "/proc/sys/net/ipv4");
+	for (const char *const *f = (const char *const[]){ "ipv4", "ipv6", NULL }; *f; f++) {
+		g_autofree char *conf = g_strdup_printf("/proc/sys/net/%s/conf", *f);
+		g_autoptr(GDir) d = g_dir_open(conf, 0, NULL);
+
+		while (d && (name = g_dir_read_name(d))) {
+			g_autofree char *dir = g_build_filename(conf, name, NULL);
+
+			nat_setting(s, "%s/forwarding", dir);
+			nat_setting(s, "%s/accept_ra", dir);
+		}
+	}
+	return g_string_free(s, FALSE);
 }
 
 static inline unsigned state_files(const char *prefix)
@@ -218,7 +247,6 @@ static inline int nat_begin(void)
 /* What a test that has failed left running would live for ever, with its namespace. */
 static inline void end_leftovers(void)
 {
-	run_ok("[ ! -e %s/servers ] || kill $(cat %s/servers) 2>/dev/null; rm -f %s/servers", state, state, state);
 	g_autoptr(GDir) d = g_dir_open(state, 0, NULL);
 	const char *name;
 	int pid;
