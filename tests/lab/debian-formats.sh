@@ -55,8 +55,12 @@ done
 
 # ---- killed in the middle of it ----
 rounds=1; [ -z "${VH_LONG:-}" ] || rounds=34
-for f in $formats; do
-	for ((r = 1; r <= rounds; r++)); do
+# So many guests in one emulated machine are more than it always survives: the next one goes on where it ended.
+seen=${LAB_OUT:-$tmp}/killed-rounds
+for ((r = 1; r <= rounds; r++)); do
+	for f in $formats; do
+		if grep -qsx "$f $r" "$seen"; then ok "round $r: $f: whole, in the lab before, which hung later"; continue; fi
+		before=$failed
 		vhost vol delete "lab/seal-$f" >/dev/null 2>&1
 		check "round $r: a $f volume" vhost vol create "lab/seal-$f" --size 64M --format "$f"
 		start "seal-$f" seal --cpus 2 --memory 256M --disk "lab/seal-$f"
@@ -72,6 +76,7 @@ for f in $formats; do
 			yes "seal $i" | head -c 65536 | cmp -s - <(dd if="$tmp/raw" bs=64k skip=$((i * 7919 % blocks)) count=1 status=none) || lost+=" $i"
 		done
 		is "round $r: $f: nothing that was sealed is lost" "$lost" ""
+		[ "$failed" != "$before" ] || echo "$f $r" >>"$seen"
 	done
 done
 few_complaints
