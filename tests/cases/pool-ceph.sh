@@ -132,6 +132,19 @@ check "leaves no parent" test "$(rbd_info cow '"parent" in j')" = False
 status 0 "roll back" vhost vol snapshot rollback c/a s1
 status 0 "read it" vhost vol download c/a "$tmp/i"
 check "is as it was" cmp -n "$(stat -c %s "$tmp/f")" "$tmp/f" "$tmp/i"
+# Readers that come and go while others want it alone: librbd itself would have those wait without end.
+odd=
+for ((k = 0; k < 6; k++)); do
+	for r in 1 2 3; do vhost vol download c/a "$tmp/r$r" >/dev/null 2>"$tmp/r$r.err" & readers[r]=$!; done
+	run timeout 30 "$VHOST" vol snapshot rollback c/a s1
+	case $rc in 0 | 4) ;; *) odd+=" $rc" ;; esac
+	for r in 1 2 3; do wait "${readers[r]}" || case $? in 4) ;; *) odd+=" reader $? $(cat "$tmp/r$r.err")" ;; esac; done
+done
+is "beside readers it is done or refused, soon" "$odd" ""
+rados -c "$CEPH_DIR/ceph.conf" -p rbd lock get "rbd_header.$(rbd_info a 'j["id"]')" vhost.turn --lock-cookie test --lock-duration 3
+seconds vhost vol resize c/a 51M
+is "who takes a lock has its turn ($took s)" "$rc $((took >= 1))" "0 1"
+status 0 "as it was" vhost vol resize c/a 50M --shrink
 status 4 "with a snapshot it is not deleted" vhost vol delete c/a
 status 0 "delete the snapshot" vhost vol snapshot delete c/a s1
 status 0 "a clone of the volume that shares" vhost vol clone c/a cow2 --cow

@@ -6,6 +6,9 @@
  * the same lock shared, by librbd's advisory calls; its record is the lock's cookie. Neither goes away with its process. So a
  * lock whose record names a dead process of this very host is broken at once; any other only by command. Breaking keeps the client
  * from writing first (blocklist), then takes the lock.
+ *
+ * librbd refuses nobody who asks for the exclusive lock while others share it: it tries again without end. So who takes a lock
+ * has the image's turn meanwhile, a lock of a name of its own: what ceph_busy() says then holds until the lock is taken.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +20,10 @@
 
 #define READERS "vhost-ro"          /* tag of readers' locks */
 #define FENCED_FOR (30u * 86400)    /* s: a stopped process may wake up late */
+#define TURN "vhost.turn"
+#define TURN_FOR 10                 /* s: then it is the next one's, whatever became of us */
+#define TURN_WAIT 15                /* s */
+#define TURN_PAUSE 20               /* ms */
 #define LOCKS_BYTES 65536u
 #define RECORD_MAX 400
 
@@ -290,33 +297,74 @@ int ceph_busy(struct ceph_pool *p, const char *id, int reading, struct vh_err *e
 
 /* ---- taking ---- */
 
+struct turn {
+	char oid[CEPH_ID_MAX + 16], cookie[24];
+};
+
+/* Of an image that we have open, so that its header is there. A client that may not lock at all gets it too. */
+static int turn_take(struct ceph_pool *p, const char *id, struct turn *t, struct vh_err *e)
+{
+	static atomic_uint serial;
+	struct timeval limit = { .tv_sec = TURN_FOR };
+	int ret;
+
+	snprintf(t->oid, sizeof(t->oid), "rbd_header.%s", id);
+	snprintf(t->cookie, sizeof(t->cookie), "#%u", atomic_fetch_add(&serial, 1));
+	for (int left = TURN_WAIT * 1000;; left -= TURN_PAUSE) {
+		ret = rados_lock_exclusive(p->io, t->oid, TURN, t->cookie, "", &limit, 0);
+		if (ret != -EBUSY || left <= 0)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = TURN_PAUSE * 1000000L }, NULL);
+	}
+	if (ret == -EPERM || ret == -EACCES || ret == -EROFS)
+		ret = 0;
+	if (ret == -EBUSY) {
+		ceph_hint(e, "try again; if it stays: rados lock info %s " TURN, t->oid);
+		return ceph_fail(e, ret, "others have been taking its lock for %d s", TURN_WAIT);
+	}
+	return ret ? ceph_fail(e, ret, "it cannot be locked: %s", ceph_why(ret)) : 0;
+}
+
+static void turn_over(struct ceph_pool *p, const struct turn *t)
+{
+	rados_unlock(p->io, t->oid, TURN, t->cookie);
+}
+
 static int take_shared(struct ceph_pool *p, const char *name, const char *id, const char *holder, rbd_image_t *image,
 		       char cookie[CEPH_COOKIE_MAX], struct vh_err *e)
 {
-	int ret;
+	struct turn t;
+	int ret = turn_take(p, id, &t, e), busy, tries = 0;
 
+	if (ret)
+		return ret;
 	record_make(p, holder, cookie, CEPH_COOKIE_MAX - 16);
 	/* Several of one process are several locks. */
 	static atomic_uint serial;
 	snprintf(cookie + strlen(cookie), 16, " #%u", atomic_fetch_add(&serial, 1));
-	ret = rbd_lock_shared(*image, cookie, READERS);
+	do { /* who had it may have let go between the answers */
+		ret = rbd_lock_shared(*image, cookie, READERS);
+		busy = ret == -EBUSY ? ceph_busy(p, id, 1, e) : 0;
+	} while (ret == -EBUSY && !busy && ++tries < 10);
+	turn_over(p, &t);
 	if (!ret)
 		return 0;
 	cookie[0] = 0;
-	if (ret == -EBUSY)
-		ret = ceph_busy(p, id, 1, e);
-	else if (ret == -EPERM || ret == -EACCES || ret == -EROFS) {
+	if (busy)
+		return busy;
+	if (ret == -EPERM || ret == -EACCES || ret == -EROFS) {
 		ceph_warn("%s/%s: client.%s may not lock: nothing keeps others from writing the volume meanwhile", p->name, name, p->user);
 		return 0;
 	}
-	return ret ? ceph_fail(e, ret, "%s/%s cannot be locked: %s", p->name, name, ceph_why(ret)) : -EAGAIN;
+	return ceph_fail(e, ret, "%s/%s cannot be locked: %s", p->name, name, ceph_why(ret));
 }
 
 static int take_exclusive(struct ceph_pool *p, const char *name, const char *id, const char *holder, rbd_image_t image, struct vh_err *e)
 {
 	char record[RECORD_MAX], key[128];
 	uint64_t features;
-	int ret = rbd_get_features(image, &features);
+	struct turn t;
+	int ret = rbd_get_features(image, &features), busy;
 
 	if (ret)
 		return ceph_errno(e, ret, p, name);
@@ -324,18 +372,26 @@ static int take_exclusive(struct ceph_pool *p, const char *name, const char *id,
 		ceph_hint(e, "rbd feature enable %s%s%s/%s exclusive-lock", p->name, p->ns ? "/" : "", p->ns ? p->ns : "", name);
 		return ceph_fail(e, -EOPNOTSUPP, "the image has no exclusive lock: nothing would keep two from writing it");
 	}
+	ret = turn_take(p, id, &t, e);
+	if (ret)
+		return ret;
+	ret = ceph_busy(p, id, 0, e);
+	if (ret) {
+		turn_over(p, &t);
+		return ret;
+	}
 	record_make(p, holder, record, sizeof(record));
 	my_key(p, key);
 	ret = ceph_meta_write(p, id, key, record);
-	if (ret)
-		return ceph_errno(e, ret, p, name);
-	ret = rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE);
 	if (ret) {
-		int busy;
-
+		turn_over(p, &t);
+		return ceph_errno(e, ret, p, name);
+	}
+	ret = rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE);
+	turn_over(p, &t);
+	if (ret) {
 		ceph_meta_write(p, id, key, NULL);
 		busy = ret == -EROFS || ret == -EBUSY || ret == -EAGAIN ? ceph_busy(p, id, 0, e) : 0;
-
 		return busy ? busy : ceph_fail(e, ret == -EROFS ? -EBUSY : ret, "%s/%s cannot be locked: %s", p->name, name, ceph_why(ret));
 	}
 	sweep(p, id, image);
