@@ -16,6 +16,7 @@
 
 #define CEPH_NAME_MAX 200
 #define CEPH_ID_MAX 64
+#define CEPH_OID_MAX (CEPH_ID_MAX + 16)
 #define CEPH_LOCK "rbd_lock"            /* librbd's lock on an image's header object */
 #define CEPH_META "vhost."              /* + key: our values among an image's metadata */
 #define CEPH_HOLDER CEPH_META "holder." /* + client: who it is, as long as it has the exclusive lock or tries to get it */
@@ -76,6 +77,7 @@ int ceph_image_shut(struct ceph_pool *p, rbd_image_t image, const char *id, cons
 int ceph_name_ok(const char *name, struct vh_err *e);
 int ceph_name_new_ok(const char *name, struct vh_err *e);
 int ceph_id(const struct ceph_pool *p, const char *name, char id[CEPH_ID_MAX]); /* -ENOENT */
+void ceph_header_oid(const char *id, char oid[CEPH_OID_MAX]); /* the object that is an image's header */
 int ceph_list(void *pool, int with_stat, vh_list_fn *fn, void *ctx, struct vh_err *e);
 int ceph_stat(void *pool, const char *name, struct vh_vol_stat *st, struct vh_err *e);
 int64_t ceph_meta_get(void *pool, const char *name, const char *key, char *buf, uint64_t cap, struct vh_err *e);

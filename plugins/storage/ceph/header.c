@@ -83,6 +83,11 @@ static int id_ok(const char *id)
 	return *id && strlen(id) == strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 }
 
+void ceph_header_oid(const char *id, char oid[CEPH_OID_MAX])
+{
+	snprintf(oid, CEPH_OID_MAX, "rbd_header.%s", id);
+}
+
 int ceph_id(const struct ceph_pool *p, const char *name, char id[CEPH_ID_MAX])
 {
 	char oid[CEPH_NAME_MAX + 64], buf[CEPH_ID_MAX + 8];
@@ -102,7 +107,7 @@ int ceph_id(const struct ceph_pool *p, const char *name, char id[CEPH_ID_MAX])
 struct look {
 	rados_read_op_t op;
 	rados_completion_t done;
-	char oid[CEPH_ID_MAX + 16], key[VALUE_MAX];
+	char oid[CEPH_OID_MAX], key[VALUE_MAX];
 	char *size, *time, *value;
 	size_t size_n, time_n, value_n;
 	int size_r, time_r, value_r;
@@ -114,7 +119,7 @@ static void look_prepare(struct look *l, const char *id, const char *key)
 	uint64_t snap = htole64(head);
 	size_t n = put_string(l->key, key);
 
-	snprintf(l->oid, sizeof(l->oid), "rbd_header.%s", id);
+	ceph_header_oid(id, l->oid);
 	l->op = rados_create_read_op();
 	rados_read_op_exec(l->op, "rbd", "get_size", (const char *)&snap, sizeof(snap), &l->size, &l->size_n, &l->size_r);
 	/* Images of old versions have no times, most have no value of ours: the others' answers count all the same. */
@@ -176,12 +181,12 @@ static int64_t look_value(const struct look *l, char *buf, uint64_t cap)
 
 int64_t ceph_meta_read(const struct ceph_pool *p, const char *id, const char *key, char *buf, uint64_t cap)
 {
-	char in[VALUE_MAX], out[4096], oid[CEPH_ID_MAX + 16];
+	char in[VALUE_MAX], out[4096], oid[CEPH_OID_MAX];
 	int n;
 
 	if (strlen(key) + 4 > sizeof(in))
 		return -EINVAL;
-	snprintf(oid, sizeof(oid), "rbd_header.%s", id);
+	ceph_header_oid(id, oid);
 	n = rados_exec(p->io, oid, "rbd", "metadata_get", in, put_string(in, key), out, sizeof(out));
 	if (n < 0)
 		return n == -ENOENT ? -ENODATA : n;
@@ -190,7 +195,7 @@ int64_t ceph_meta_read(const struct ceph_pool *p, const char *id, const char *ke
 
 int ceph_meta_write(const struct ceph_pool *p, const char *id, const char *key, const char *value)
 {
-	char in[1024], oid[CEPH_ID_MAX + 16];
+	char in[1024], oid[CEPH_OID_MAX];
 	rados_write_op_t op;
 	size_t n = 0;
 	int ret, result = 0;
@@ -206,7 +211,7 @@ int ceph_meta_write(const struct ceph_pool *p, const char *id, const char *key, 
 	n += put_string(in + n, key);
 	if (value)
 		n += put_string(in + n, value);
-	snprintf(oid, sizeof(oid), "rbd_header.%s", id);
+	ceph_header_oid(id, oid);
 	op = rados_create_write_op();
 	rados_write_op_assert_exists(op); /* an image that was deleted is not half made again */
 	rados_write_op_exec(op, "rbd", value ? "metadata_set" : "metadata_remove", in, n, &result);

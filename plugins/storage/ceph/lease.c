@@ -27,17 +27,19 @@
 #define LOCKS_BYTES 65536u
 #define RECORD_MAX 400
 
+static atomic_uint serial; /* several locks of one process are several cookies */
+
 int ceph_locks_get(const struct ceph_pool *p, const char *id, struct ceph_locks *l)
 {
 	size_t tag = sizeof(l->tag) - 1, clients = LOCKS_BYTES, cookies = LOCKS_BYTES, addrs = LOCKS_BYTES;
-	char oid[CEPH_ID_MAX + 16];
+	char oid[CEPH_OID_MAX];
 	ssize_t n = -ENOMEM;
 
 	memset(l, 0, sizeof(*l));
 	l->clients = calloc(1, LOCKS_BYTES + 1);
 	l->cookies = calloc(1, LOCKS_BYTES + 1);
 	l->addrs = calloc(1, LOCKS_BYTES + 1);
-	snprintf(oid, sizeof(oid), "rbd_header.%s", id);
+	ceph_header_oid(id, oid);
 	if (l->clients && l->cookies && l->addrs)
 		n = rados_list_lockers(p->io, oid, CEPH_LOCK, &l->exclusive, l->tag, &tag, l->clients, &clients, l->cookies, &cookies,
 				       l->addrs, &addrs);
@@ -200,7 +202,7 @@ static void sweep(const struct ceph_pool *p, const char *id, rbd_image_t image)
 
 static int break_one(struct ceph_pool *p, const char *id, const char *client, const char *cookie, const char *addr, struct vh_err *e)
 {
-	char mine[64], key[128], oid[CEPH_ID_MAX + 16], to[128];
+	char mine[64], key[128], oid[CEPH_OID_MAX], to[128];
 	int ret;
 
 	snprintf(mine, sizeof(mine), "client.%llu", (unsigned long long)rados_get_instance_id(p->cluster));
@@ -215,7 +217,7 @@ static int break_one(struct ceph_pool *p, const char *id, const char *client, co
 	}
 	/* What we do from here on carries the map that has the entry; an OSD that does not know it yet waits for it. */
 	ret = rados_wait_for_latest_osdmap(p->cluster);
-	snprintf(oid, sizeof(oid), "rbd_header.%s", id);
+	ceph_header_oid(id, oid);
 	if (!ret)
 		ret = rados_break_lock(p->io, oid, CEPH_LOCK, client, cookie);
 	if (ret == -ENOENT) /* it let go */
@@ -298,17 +300,16 @@ int ceph_busy(struct ceph_pool *p, const char *id, int reading, struct vh_err *e
 /* ---- taking ---- */
 
 struct turn {
-	char oid[CEPH_ID_MAX + 16], cookie[24];
+	char oid[CEPH_OID_MAX], cookie[24];
 };
 
 /* Of an image that we have open, so that its header is there. A client that may not lock at all gets it too. */
 static int turn_take(struct ceph_pool *p, const char *id, struct turn *t, struct vh_err *e)
 {
-	static atomic_uint serial;
 	struct timeval limit = { .tv_sec = TURN_FOR };
 	int ret;
 
-	snprintf(t->oid, sizeof(t->oid), "rbd_header.%s", id);
+	ceph_header_oid(id, t->oid);
 	snprintf(t->cookie, sizeof(t->cookie), "#%u", atomic_fetch_add(&serial, 1));
 	for (int left = TURN_WAIT * 1000;; left -= TURN_PAUSE) {
 		ret = rados_lock_exclusive(p->io, t->oid, TURN, t->cookie, "", &limit, 0);
@@ -325,28 +326,17 @@ static int turn_take(struct ceph_pool *p, const char *id, struct turn *t, struct
 	return ret ? ceph_fail(e, ret, "it cannot be locked: %s", ceph_why(ret)) : 0;
 }
 
-static void turn_over(struct ceph_pool *p, const struct turn *t)
-{
-	rados_unlock(p->io, t->oid, TURN, t->cookie);
-}
-
-static int take_shared(struct ceph_pool *p, const char *name, const char *id, const char *holder, rbd_image_t *image,
+static int take_shared(struct ceph_pool *p, const char *name, const char *id, const char *holder, rbd_image_t image,
 		       char cookie[CEPH_COOKIE_MAX], struct vh_err *e)
 {
-	struct turn t;
-	int ret = turn_take(p, id, &t, e), busy, tries = 0;
+	int ret, busy, tries = 0;
 
-	if (ret)
-		return ret;
 	record_make(p, holder, cookie, CEPH_COOKIE_MAX - 16);
-	/* Several of one process are several locks. */
-	static atomic_uint serial;
 	snprintf(cookie + strlen(cookie), 16, " #%u", atomic_fetch_add(&serial, 1));
 	do { /* who had it may have let go between the answers */
-		ret = rbd_lock_shared(*image, cookie, READERS);
+		ret = rbd_lock_shared(image, cookie, READERS);
 		busy = ret == -EBUSY ? ceph_busy(p, id, 1, e) : 0;
 	} while (ret == -EBUSY && !busy && ++tries < 10);
-	turn_over(p, &t);
 	if (!ret)
 		return 0;
 	cookie[0] = 0;
@@ -363,7 +353,6 @@ static int take_exclusive(struct ceph_pool *p, const char *name, const char *id,
 {
 	char record[RECORD_MAX], key[128];
 	uint64_t features;
-	struct turn t;
 	int ret = rbd_get_features(image, &features), busy;
 
 	if (ret)
@@ -372,23 +361,15 @@ static int take_exclusive(struct ceph_pool *p, const char *name, const char *id,
 		ceph_hint(e, "rbd feature enable %s%s%s/%s exclusive-lock", p->name, p->ns ? "/" : "", p->ns ? p->ns : "", name);
 		return ceph_fail(e, -EOPNOTSUPP, "the image has no exclusive lock: nothing would keep two from writing it");
 	}
-	ret = turn_take(p, id, &t, e);
+	ret = ceph_busy(p, id, 0, e); /* nobody came since it was asked first; who comes now waits for the turn */
 	if (ret)
 		return ret;
-	ret = ceph_busy(p, id, 0, e);
-	if (ret) {
-		turn_over(p, &t);
-		return ret;
-	}
 	record_make(p, holder, record, sizeof(record));
 	my_key(p, key);
 	ret = ceph_meta_write(p, id, key, record);
-	if (ret) {
-		turn_over(p, &t);
+	if (ret)
 		return ceph_errno(e, ret, p, name);
-	}
 	ret = rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE);
-	turn_over(p, &t);
 	if (ret) {
 		ceph_meta_write(p, id, key, NULL);
 		busy = ret == -EROFS || ret == -EBUSY || ret == -EAGAIN ? ceph_busy(p, id, 0, e) : 0;
@@ -396,6 +377,19 @@ static int take_exclusive(struct ceph_pool *p, const char *name, const char *id,
 	}
 	sweep(p, id, image);
 	return 0;
+}
+
+static int take(struct ceph_pool *p, const char *name, const char *id, uint32_t mode, const char *holder, rbd_image_t image,
+		char cookie[CEPH_COOKIE_MAX], struct vh_err *e)
+{
+	struct turn t;
+	int ret = turn_take(p, id, &t, e);
+
+	if (ret)
+		return ret;
+	ret = mode == VH_ATTACH_RO ? take_shared(p, name, id, holder, image, cookie, e) : take_exclusive(p, name, id, holder, image, e);
+	rados_unlock(p->io, t.oid, TURN, t.cookie);
+	return ret;
 }
 
 int ceph_lease(struct ceph_pool *p, const char *name, const char *id, uint32_t mode, const char *holder, rbd_image_t *image,
@@ -416,10 +410,8 @@ int ceph_lease(struct ceph_pool *p, const char *name, const char *id, uint32_t m
 		return ceph_errno(e, ret, p, name);
 	if (mode == VH_ATTACH_RO && read_only)
 		ceph_warn("%s/%s: client.%s may only read: nothing keeps others from writing the volume meanwhile", p->name, name, p->user);
-	else if (mode == VH_ATTACH_RO)
-		ret = take_shared(p, name, id, holder, image, cookie, e);
-	else if (mode == VH_ATTACH_RW_EXCL)
-		ret = take_exclusive(p, name, id, holder, *image, e);
+	else if (mode == VH_ATTACH_RO || mode == VH_ATTACH_RW_EXCL)
+		ret = take(p, name, id, mode, holder, *image, cookie, e);
 	if (ret)
 		ceph_image_close(p, *image, NULL, NULL);
 	return ret;

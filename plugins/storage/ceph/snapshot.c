@@ -81,7 +81,7 @@ static int answered(const char *reply, size_t len, const char *client)
 static int holder_is_there(struct ceph_pool *p, const char *id, struct vh_err *e)
 {
 	size_t reply_n = 0;
-	char oid[CEPH_ID_MAX + 16], *reply = NULL;
+	char oid[CEPH_OID_MAX], *reply = NULL;
 	struct ceph_locks l;
 	int ret = ceph_locks_get(p, id, &l);
 
@@ -90,7 +90,7 @@ static int holder_is_there(struct ceph_pool *p, const char *id, struct vh_err *e
 	if (l.n && !l.exclusive) /* librbd cannot take any while the lock is held by readers */
 		ret = ceph_busy(p, id, 0, e);
 	if (l.n && l.exclusive) {
-		snprintf(oid, sizeof(oid), "rbd_header.%s", id);
+		ceph_header_oid(id, oid);
 		ret = rados_notify2(p->io, oid, NULL, 0, ASK_MS, &reply, &reply_n);
 		if (ret && ret != -ETIMEDOUT) /* somebody did not answer, perhaps another one */
 			ret = ceph_fail(e, ret, "its users cannot be asked: %s", ceph_why(ret));
