@@ -44,6 +44,8 @@ int luks_fail(struct luks *l, struct vh_err *e, int r, const char *what); /* wit
 void luks_pbkdf(const struct luks *l, uint32_t iter_ms, const char *hash, struct crypt_pbkdf_type *p);
 int luks_write_all(int fd, const void *buf, size_t n, uint64_t off);
 int luks_read_all(int fd, void *buf, size_t n, uint64_t off);
+/* The number after the first `name` at or behind p; *p moves behind it. 0: there is no more. */
+int luks_json_number(const char **p, const char *name, uint64_t *out);
 int luks_fill_info(struct luks *l, struct vh_err *e);
 /* The volume key into l->key. */
 int luks_find_key(struct luks *l, int slot, const void *pass, size_t n, struct vh_err *e);

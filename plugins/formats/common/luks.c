@@ -224,8 +224,7 @@ static int luks1_end(struct luks *l, const uint8_t *h, uint64_t *end, struct vh_
 	return 0;
 }
 
-/* The number after the first `name` at or behind p; *p moves behind it. 0: there is no more. */
-static int json_number(const char **p, const char *name, uint64_t *out)
+int luks_json_number(const char **p, const char *name, uint64_t *out)
 {
 	const char *at = strstr(*p, name);
 	char *end;
@@ -256,11 +255,11 @@ static int luks2_details(struct luks *l, struct vh_err *e)
 
 	if (r < 0)
 		return luks_fail(l, e, r, "the LUKS2 metadata is damaged");
-	for (p = json; json_number(&p, "\"iterations\"", &n);)
+	for (p = json; luks_json_number(&p, "\"iterations\"", &n);)
 		if (n > LUKS_MAX_ITERATIONS)
 			return l->host->err(e, -EINVAL, "the LUKS header asks for %" PRIu64 " iterations", n);
 	p = strstr(json, "\"segments\"");
-	if (p && json_number(&p, "\"size\"", &n))
+	if (p && luks_json_number(&p, "\"size\"", &n))
 		l->info.payload_bytes = n;
 	if (crypt_persistent_flags_get(l->cd, CRYPT_FLAGS_REQUIREMENTS, &flags) < 0 || flags) {
 		l->host->remedy(e, "finish what was begun with cryptsetup reencrypt, or convert the data");
