@@ -2,7 +2,8 @@
  * Copyright The vhost authors */
 /*
  * What is in a network namespace, as text to compare: links with masters, names, aliases and flags, addresses, routes, and the VLANs of
- * bridge ports; net_state_all(): each attribute of addresses and routes, in the kernel's order, but for what runs down by itself. Asked by a plain socket: shares no code with the plugins, and starts no program, which takes seconds in the lab.
+ * bridge ports. net_state_all(): each attribute of addresses and routes, in the kernel's order, but for what runs down by itself.
+ * Asked by a plain socket: shares no code with the plugins, and starts no program, which takes seconds in the lab.
  */
 #ifndef TEST_NLSTATE_H
 #define TEST_NLSTATE_H
