@@ -28,14 +28,16 @@ done
 before=$(ip -o link | sed 's/^[0-9]*: //; s/ state.*//')
 
 declare -A pid
-boot() { # boot NAME VLAN LAST-BYTE PEERS
+boot() { # boot NAME VLAN LAST-BYTE PEERS [NETWORK]: the network instead of the first NIC's own options
 	append="vhost.ip=10.0.0.$3/24,10.1.0.$3/24 vhost.peers=$4" start "$1" vlan --memory 160M --cpus 1 \
-		--net "type=vlan,uplink=vlup0,id=$2" --net "type=vlan,uplink=vlup1,id=$2,mode=filter"
+		--net "${5:-type=vlan,uplink=vlup0,id=$2}" --net "type=vlan,uplink=vlup1,id=$2,mode=filter"
 	pid[$1]=$guest_pid
 }
 boot one 10 1 10.0.0.2,10.1.0.2,10.0.0.3,10.1.0.3,10.0.0.110,10.1.0.110,10.0.0.120,10.1.0.120
 boot two 10 2 10.0.0.1,10.1.0.1
-boot three 20 3 10.0.0.1,10.1.0.1,10.0.0.110,10.1.0.110
+# As a newcomer would: a network is defined, and a machine put on it, without any other command.
+check "a network of VLAN 20" vhost net define lan --kind vlan --uplink vlup0 --id 20
+boot three 20 3 10.0.0.1,10.1.0.1,10.0.0.110,10.1.0.110 lan
 for g in one two three; do guest_pid=${pid[$g]}; check "$g is up" await $g 'guest: vlan ready'; done
 is "one VLAN device for two guests" "$(ip -o link show type vlan | grep -c 'vlup0\.10@')" 1
 is "and no VLAN 1 anywhere" "$(bridge vlan show | awk '{for (i = 1; i <= NF; i++) if ($i == 1) n++} END {print n + 0}')" 0
