@@ -104,6 +104,8 @@ int cmd_dash_options(const struct cmd_ctx *c, struct kvs *out, struct vh_err *e)
 			return ret;
 		}
 	}
+	if (vh_opt_num(c->opts, "allow-insecure", 0))
+		kvs_add(out, "allow-insecure", "on");
 	return 0;
 }
 

@@ -27,10 +27,11 @@ int cmd_image_open(const struct cmd_ctx *c, const struct cmd_volume *v, uint32_t
 		   struct vh_err *e);
 void cmd_image_close(struct cmd_image *i);
 void kvs_add(struct kvs *k, const char *key, const char *value);
-/* What --options (-o a=b,c_d=e, several times as in qemu-img) says, c-d for c_d; kvs_clear. */
+/* What --options (-o a=b,c_d=e, several times as in qemu-img) says, c-d for c_d, and --allow-insecure; kvs_clear. */
 int cmd_dash_options(const struct cmd_ctx *c, struct kvs *out, struct vh_err *e);
 
 #define CMD_OPT_FORMAT CMD_OPT("format", VH_OPT_STR, "The image's format, where none is recorded")
+#define CMD_OPT_INSECURE CMD_OPT("allow-insecure", VH_OPT_BOOL, "Make it with weak encryption (qcow2's encrypt=aes)", .defval = "off")
 #define CMD_OPT_ALLOW                                                                                                  \
 	CMD_OPT("allow", VH_OPT_PATH, "A folder beside the image's whose files it may refer to", .flags = VH_OPT_REPEAT)
 #define CMD_OPT_PROGRESS CMD_OPT("progress", VH_OPT_BOOL, "As with qemu-img; bars are shown on terminals anyway", .defval = "on")

@@ -22,7 +22,7 @@ static const char *const caches[] = {"auto", "none", "writeback", NULL};
 	CMD_OPT("cache", VH_OPT_ENUM, "How the target is written: past the page cache (none), through it, or what suits its size", \
 		.defval = "auto", .choices = caches),                                                                  \
 	CMD_OPT("force-share", VH_OPT_BOOL, "Read the source although somebody may be writing it", .defval = "off"),   \
-	CMD_OPT_ALLOW, CMD_OPT_PROGRESS
+	CMD_OPT_ALLOW, CMD_OPT_INSECURE, CMD_OPT_PROGRESS
 
 const struct vh_opt *const img_convert_options[] = {
 	COMMON,

@@ -17,7 +17,7 @@ static const char *const preallocations[] = {"off", "falloc", "full", "metadata"
 	CMD_OPT("backing-format", VH_OPT_STR, "The format of the backing image, where none is recorded"),              \
 	CMD_OPT("backing-unchecked", VH_OPT_BOOL, "Do not open the backing image; its format and a size are needed", .defval = "off"), \
 	CMD_OPT("options", VH_OPT_STR, "Options of the format, NAME=VALUE,...", .flags = VH_OPT_REPEAT), CMD_OPT_ALLOW, \
-	CMD_OPT_PROGRESS
+	CMD_OPT_INSECURE, CMD_OPT_PROGRESS
 const struct vh_opt *const img_create_options[] = {CREATE_OPTIONS, NULL};
 const struct vh_opt *const vol_create_options[] = {CREATE_OPTIONS, NULL};
 const char img_create_help[] =

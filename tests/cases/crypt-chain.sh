@@ -12,7 +12,7 @@ printf 'the base' >a.key
 printf 'the middle' >b.key
 printf 'another' >c.key
 { head -c 3000000 /dev/urandom; head -c 1194304 /dev/zero; } >plain
-fast=iter-time=10ms
+fast=iter-time=1ms
 a=key-secret=file:$tmp/a.key b=key-secret=file:$tmp/b.key
 check "the base" vhost img convert -q plain base.qcow2 -f raw -O qcow2 -o "encrypt=luks,$a,$fast"
 status 1 "over it, without its passphrase" vhost img create -q mid.qcow2 -f qcow2 -b base.qcow2 -F qcow2 -o "encrypt=luks,$b,$fast"

@@ -25,12 +25,13 @@ OPT(compression, VH_OPT_ENUM, "compression-type", "How compressed clusters are s
 OPT(data, VH_OPT_STR, "data-file", "Name of another file, beside the image, for the disk's data", NULL, NULL, 1, Q2_MAX_NAME);
 OPT(raw, VH_OPT_BOOL, "data-file-raw", "The data file alone is a raw image of the disk as well", "off", NULL, 0, 0);
 OPT(encrypt, VH_OPT_ENUM, "encrypt", "LUKS, or the old method, which is weak", "none", encryptions, 0, 0);
+OPT(insecure, VH_OPT_BOOL, "allow-insecure", "Make an image with the old method, although it is weak", "off", NULL, 0, 0);
 OPT(cipher, VH_OPT_ENUM, "cipher-alg", "LUKS: cipher and length of its key", "aes-256", ciphers, 0, 0);
 OPT(mode, VH_OPT_ENUM, "cipher-mode", "LUKS: mode of the cipher", "xts", modes, 0, 0);
 OPT(ivgen, VH_OPT_ENUM, "ivgen-alg", "LUKS: how a sector's number becomes its IV", "plain64", ivgens, 0, 0);
 OPT(ivhash, VH_OPT_ENUM, "ivgen-hash-alg", "LUKS: hash of the IV generator essiv", "sha256", iv_hashes, 0, 0);
 OPT(hash, VH_OPT_ENUM, "hash-alg", "LUKS: hash of the key derivation", "sha256", hashes, 0, 0);
-OPT(iter, VH_OPT_DURATION, "iter-time", "LUKS: how long deriving the key from the passphrase shall take", "2s", NULL, 1000000,
+OPT(iter, VH_OPT_DURATION, "iter-time", "LUKS: how long deriving the key from the passphrase shall take; 1ms: as short as can be", "2s", NULL, 1000000,
     INT64_C(60000000000));
 const struct vh_opt *const q2_create_options[] = {
 	&opt_cluster,
@@ -42,6 +43,7 @@ const struct vh_opt *const q2_create_options[] = {
 	&opt_data,
 	&opt_raw,
 	&opt_encrypt,
+	&opt_insecure,
 	&q2_opt_secret,
 	&opt_cipher,
 	&opt_mode,
@@ -71,6 +73,10 @@ static int features(const struct vh_create *c, struct q2_header *h, struct vh_er
 	h->ref_order = (uint32_t)__builtin_ctzll(bits);
 	h->compression = (uint32_t)vh_opt_num(c->opts, "compression-type", 0);
 	h->crypt = (uint32_t)vh_opt_num(c->opts, "encrypt", 0);
+	if (h->crypt == Q2_CRYPT_AES && !vh_opt_num(c->opts, "allow-insecure", 0)) {
+		q2_hint(e, "take encrypt=luks, or add allow-insecure=on (--allow-insecure)");
+		return q2_fail(e, -EPERM, "encrypt=aes is weak: its key is the passphrase itself, its IVs can be predicted, and QEMU runs no guest from it");
+	}
 	if (h->compression != Q2_ZLIB)
 		h->incompat |= Q2_INCOMPAT_COMPRESSION;
 	if (vh_opt_num(c->opts, "extended-l2", 0))
