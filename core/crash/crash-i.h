@@ -124,12 +124,13 @@ static inline struct oracle_op *oracle_op(const struct oracle *o, uint32_t k)
 {
 	return &g_array_index(o->ops, struct oracle_op, k);
 }
+const char *oracle_op_name(const struct oracle_op *x);
 void oracle_fill(uint8_t *buf, uint32_t value, uint64_t sector, uint64_t n); /* contents of sectors */
 uint32_t oracle_value(const uint8_t *sector, uint64_t number, int *shifted);  /* VALUE_* */
 void oracle_at(struct oracle *o, uint32_t time); /* what may be read after a crash at that time */
 int oracle_size_ok(const struct oracle *o, uint64_t sectors);
-/* NULL: the sector may read so; else what is wrong, g_free. */
-char *oracle_wrong(const struct oracle *o, uint64_t sector, const uint8_t *data);
+/* NULL: the sector may read so; else what is wrong, g_free. `encrypted`: a discard's hole, decrypted, is noise until it is durable. */
+char *oracle_wrong(const struct oracle *o, uint64_t sector, const uint8_t *data, int encrypted);
 
 /* ---- load.c, explore.c ---- */
 struct round {
@@ -153,6 +154,7 @@ struct round {
 	int fds[CRASH_VOLUMES];
 	uint64_t operations;
 	int made;   /* there is an image */
+	int encrypted;
 	int marked; /* it was filled before the load, as it did not read as zeros */
 	int broken; /* the load itself failed: the image did not even work without a crash */
 };

@@ -212,17 +212,21 @@ static int fill(struct round *r, const struct state *x, uint32_t *open, struct v
 static void about(struct round *r, const struct state *x, uint32_t open, struct crash_result *res, char *text)
 {
 	const struct oracle_op *last = NULL;
+	g_autoptr(GString) flying = g_string_new(NULL);
 	uint32_t k, busy = 0;
 
 	for (k = 0; k < r->oracle->ops->len && oracle_op(r->oracle, k)->begun <= x->time; k++) {
 		last = oracle_op(r->oracle, k);
-		busy += !last->ended || last->ended > x->time;
+		if (last->ended && last->ended <= x->time)
+			continue;
+		busy++;
+		g_string_append_printf(flying, "%s%u %s %u+%u", busy > 1 ? ", " : "", k, oracle_op_name(last), last->c, last->n);
 	}
 	g_snprintf(res->state, sizeof(res->state), "%u:%u:%s:%llu", r->number, x->time, crash_style_names[x->style],
 		   (unsigned long long)x->seed);
 	res->fingerprint = trace_fingerprint(r->trace);
-	res->text = g_strdup_printf("%s (crash after %u operations began, %u of them in flight; %u events no flush had covered: %s%s)",
-				    text, k, busy, open, crash_style_names[x->style], r->backing ? "; on a backing image" : "");
+	res->text = g_strdup_printf("%s (crash after %u operations began, %u of them in flight: %s; %u events no flush had covered: %s%s)",
+				    text, k, busy, busy ? flying->str : "none", open, crash_style_names[x->style], r->backing ? "; on a backing image" : "");
 	g_free(text);
 }
 

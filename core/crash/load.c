@@ -65,8 +65,14 @@ int round_open(struct round *r, int read_only, struct fmt_image **out, struct vh
 	struct fmt_spec s = {.vol = blk_vol_ref(r->vols[0]), .ops = r->ops, .opts = optset_get(r->open_opts), .read_only = read_only,
 			     .resolve = resolve, .resolve_ctx = r, .label = r->names[0], .on_read_error = FMT_REPORT,
 			     .on_write_error = FMT_REPORT};
+	struct fmt_layer_info top;
+	int ret = fmt_open(&s, out, e);
 
-	return fmt_open(&s, out, e);
+	if (ret)
+		return ret;
+	fmt_layer_get(*out, 0, &top);
+	r->encrypted = !!(top.caps & VH_FMT_CRYPT);
+	return 0;
 }
 
 /* ---- requests ---- */

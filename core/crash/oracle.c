@@ -151,7 +151,7 @@ static int applied(const struct oracle *o, uint64_t sector, uint32_t value)
 	return 0;
 }
 
-static const char *op_name(const struct oracle_op *x)
+const char *oracle_op_name(const struct oracle_op *x)
 {
 	static const char *const names[] = {"nothing", "read", "write", "flush", "discard", "zero"};
 
@@ -162,11 +162,23 @@ static char *what_was_sure(const struct oracle *o, uint64_t sector)
 {
 	if (o->first[sector])
 		return g_strdup_printf("operation %u (%s) is durable there", o->first[sector] - 1,
-				       op_name(oracle_op(o, o->first[sector] - 1)));
+				       oracle_op_name(oracle_op(o, o->first[sector] - 1)));
 	return g_strdup(sector < o->backing ? "the backing image shows there" : "nothing durable is there");
 }
 
-char *oracle_wrong(const struct oracle *o, uint64_t sector, const uint8_t *data)
+/* A discard that nothing durable followed covers it. */
+static int discarding(const struct oracle *o, uint64_t sector)
+{
+	for (uint32_t k = o->first[sector]; k < o->ops->len; k++) {
+		const struct oracle_op *x = oracle_op(o, k);
+
+		if (x->op == VH_DISCARD && x->begun <= o->at && covers(x, sector))
+			return 1;
+	}
+	return 0;
+}
+
+char *oracle_wrong(const struct oracle *o, uint64_t sector, const uint8_t *data, int encrypted)
 {
 	int shifted;
 	uint32_t v = oracle_value(data, sector, &shifted);
@@ -188,6 +200,8 @@ char *oracle_wrong(const struct oracle *o, uint64_t sector, const uint8_t *data)
 		if (applied(o, sector, v))
 			return NULL;
 	}
+	if (v == VALUE_BAD && encrypted && discarding(o, sector))
+		return NULL;
 	sure = what_was_sure(o, sector);
 	if (v == VALUE_BAD)
 		return g_strdup_printf("sector %llu holds no operation's data, %s", (unsigned long long)sector, sure);

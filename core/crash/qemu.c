@@ -3,13 +3,17 @@
 /* qemu-img as a second opinion, on the memory files of a state by way of links in a folder. */
 #include "crash/crash-i.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+#include <vhost/sugar.h>
+#include "plug/secret.h"
 
 static const char *qemu_name(const char *format)
 {
-	static const char *const known[] = {"raw", "qcow2", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc", "parallels", NULL};
+	static const char *const known[] = {"raw", "qcow2", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc", "parallels", "luks", NULL};
 
 	for (unsigned k = 0; known[k]; k++)
 		if (!strcmp(known[k], format))
@@ -48,6 +52,30 @@ static int link_one(const char *dir, const char *name, int fd, struct vh_err *e)
 	return symlink(to, path) < 0 ? err_set(e, -errno, "cannot link %s: %s", path, strerror(errno)) : 0;
 }
 
+#define KEY "passphrase"
+/* The passphrase of an encrypted image in a file of its own: QEMU has other means to say where one is. */
+static int key_make(struct round *r, const char *dir, struct vh_err *e)
+{
+	const char *name = vh_opt_str(optset_get(r->open_opts), "key-secret", NULL);
+	g_autofree char *path = g_build_filename(dir, KEY, NULL);
+	char buf[4096];
+	int64_t n;
+	int fd, ret = 0;
+
+	if (!name)
+		return 0;
+	n = secret_get(name, buf, sizeof(buf), e);
+	if (n < 0)
+		return (int)n;
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, buf, (size_t)n) != n)
+		ret = err_set(e, -EIO, "cannot write %s: %s", path, strerror(errno));
+	explicit_bzero(buf, sizeof(buf));
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
 static int folder_make(struct round *r, char **dir, struct vh_err *e)
 {
 	int ret = 0;
@@ -62,12 +90,12 @@ static int folder_make(struct round *r, char **dir, struct vh_err *e)
 		ret = link_one(*dir, r->names[v], r->fds[v], e);
 	if (!ret && r->base)
 		ret = link_one(*dir, r->base_name, r->base_fd, e);
-	return ret;
+	return ret ? ret : key_make(r, *dir, e);
 }
 
 static void folder_remove(struct round *r, char *dir)
 {
-	const char *const others[] = {r->base_name[0] ? r->base_name : "out.raw", "out.raw"};
+	const char *const others[] = {r->base_name[0] ? r->base_name : "out.raw", "out.raw", KEY};
 
 	if (!dir)
 		return;
@@ -80,15 +108,36 @@ static void folder_remove(struct round *r, char *dir)
 	g_free(dir);
 }
 
-/* Runs it in dir, where qemu-img looks for a qcow2 image's data file; the exit status, and what it said in *text. */
-static int run(const char *dir, const char *const *argv, char **text, struct vh_err *e)
+/*
+ * Runs `qemu-img VERB`, of the image and then of what is in `more`, in dir, where qemu-img looks for a qcow2 image's data file; the exit
+ * status, and what it said in *text.
+ */
+static int run(struct round *r, const char *dir, const char *verb, const char *const *more, char **text, struct vh_err *e)
 {
-	g_autofree char *out = NULL, *err = NULL;
+	const char *format = qemu_name(r->spec->format);
+	g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+	g_autofree char *key = g_build_filename(dir, KEY, NULL), *out = NULL, *err = NULL;
 	g_autoptr(GError) failed = NULL;
 	int status;
 
-	if (!g_spawn_sync(dir, (char **)(uintptr_t)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, &failed))
-		return err_set(e, -EIO, "cannot run %s: %s", argv[0], failed->message);
+	g_ptr_array_add(argv, g_strdup("qemu-img"));
+	g_ptr_array_add(argv, g_strdup(verb));
+	if (access(key, F_OK)) {
+		g_ptr_array_add(argv, g_strdup("-f"));
+		g_ptr_array_add(argv, g_strdup(format));
+		g_ptr_array_add(argv, g_build_filename(dir, r->names[0], NULL));
+	} else {
+		g_ptr_array_add(argv, g_strdup("--object"));
+		g_ptr_array_add(argv, g_strdup_printf("secret,id=key,file=%s", key));
+		g_ptr_array_add(argv, g_strdup("--image-opts"));
+		g_ptr_array_add(argv, g_strdup_printf("driver=%s,%skey-secret=key,file.filename=%s/%s", format,
+						      strcmp(format, "luks") ? "encrypt." : "", dir, r->names[0]));
+	}
+	for (; *more; more++)
+		g_ptr_array_add(argv, g_strdup(*more));
+	g_ptr_array_add(argv, NULL);
+	if (!g_spawn_sync(dir, (char **)argv->pdata, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, &failed))
+		return err_set(e, -EIO, "cannot run qemu-img: %s", failed->message);
 	*text = g_strdup_printf("%s%s", err, out);
 	g_strchomp(*text);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -97,15 +146,12 @@ static int run(const char *dir, const char *const *argv, char **text, struct vh_
 /* Whether it opens a new image of this kind: some variants it does not know, and says so. */
 int qemu_opens(struct round *r, char **why_not, struct vh_err *e)
 {
-	g_autofree char *path = NULL, *said = NULL;
+	g_autofree char *said = NULL;
 	char *dir = NULL;
 	int ret = folder_make(r, &dir, e);
 
 	if (!ret) {
-		const char *argv[] = {"qemu-img", "info", "-f", qemu_name(r->spec->format), NULL, NULL};
-
-		argv[4] = path = g_build_filename(dir, r->names[0], NULL);
-		ret = run(dir, argv, &said, e);
+		ret = run(r, dir, "info", (const char *const[]){NULL}, &said, e);
 		if (ret > 0) {
 			const char *cause = strstr(said, "': ") ? strstr(said, "': ") + 3 : said;
 
@@ -136,15 +182,12 @@ static int only_flags(const char *said)
 
 int qemu_check(struct round *r, int leaks_ok, int *leaks, char **text, struct vh_err *e)
 {
-	g_autofree char *path = NULL, *said = NULL;
+	g_autofree char *said = NULL;
 	char *dir = NULL;
 	int ret = folder_make(r, &dir, e);
 
 	if (!ret) {
-		const char *argv[] = {"qemu-img", "check", "-f", qemu_name(r->spec->format), NULL, NULL};
-
-		argv[4] = path = g_build_filename(dir, r->names[0], NULL);
-		ret = run(dir, argv, &said, e);
+		ret = run(r, dir, "check", (const char *const[]){NULL}, &said, e);
 		*leaks = ret == 3;
 		if (ret == 2 && leaks_ok && r->spec->snapshots && only_flags(said))
 			ret = 3;
@@ -165,7 +208,7 @@ static char *compare(struct round *r, FILE *f)
 	uint64_t c;
 
 	for (c = 0; fread(buf, 1, sizeof(buf), f) == sizeof(buf); c++) {
-		g_autofree char *wrong = c < r->oracle->most ? oracle_wrong(r->oracle, c, buf) : g_strdup("the disk is too large");
+		g_autofree char *wrong = c < r->oracle->most ? oracle_wrong(r->oracle, c, buf, r->encrypted) : g_strdup("the disk is too large");
 
 		if (wrong)
 			return g_strdup_printf("as qemu-img reads it: %s", wrong);
@@ -176,17 +219,14 @@ static char *compare(struct round *r, FILE *f)
 
 int qemu_read(struct round *r, char **text, struct vh_err *e)
 {
-	g_autofree char *path = NULL, *raw = NULL, *said = NULL;
+	g_autofree char *raw = NULL, *said = NULL;
 	char *dir = NULL;
 	int ret = folder_make(r, &dir, e);
 	FILE *f;
 
 	if (!ret) {
-		const char *argv[] = {"qemu-img", "convert", "-f", qemu_name(r->spec->format), "-O", "raw", NULL, NULL, NULL};
-
-		argv[6] = path = g_build_filename(dir, r->names[0], NULL);
-		argv[7] = raw = g_build_filename(dir, "out.raw", NULL);
-		ret = run(dir, argv, &said, e);
+		raw = g_build_filename(dir, "out.raw", NULL);
+		ret = run(r, dir, "convert", (const char *const[]){raw, "-O", "raw", NULL}, &said, e);
 		if (ret > 0) {
 			*text = g_strdup_printf("qemu-img convert ends with status %d: %.600s", ret, said);
 			ret = 1;

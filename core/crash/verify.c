@@ -42,7 +42,7 @@ static char *compare(struct round *r, struct fmt_image *i, const char *when)
 		if (fmt_pread(i, buf, n * CRASH_SECTOR, c * CRASH_SECTOR, &e) < 0)
 			return g_strdup_printf("%s: %s", when, e.cause);
 		for (uint64_t k = 0; k < n; k++) {
-			char *wrong = oracle_wrong(r->oracle, c + k, buf + k * CRASH_SECTOR), *text;
+			char *wrong = oracle_wrong(r->oracle, c + k, buf + k * CRASH_SECTOR, r->encrypted), *text;
 
 			if (!wrong)
 				continue;

@@ -88,7 +88,7 @@ static const struct vh_meta_ops service = {.size = sizeof(service), .read = svc_
 void map_host_open(struct map_host *h)
 {
 	struct vh_open o = {.size = sizeof(o), .n = 1, .volumes = h->vols, .opts = check_opts(h->c, h->ops->open_options, ""),
-			    .host_caps = h->ops->caps & ~VH_FMT_CRYPT};
+			    .host_caps = h->ops->caps};
 	struct vh_err e = {0};
 	int r = h->ops->open(&o, &h->img, &e);
 
@@ -99,9 +99,15 @@ void map_host_open(struct map_host *h)
 	if (!h->info.unit)
 		h->info.unit = 512;
 	CHECK(h->c, !(h->info.unit & (h->info.unit - 1)), "the allocation unit of %u bytes is no power of two", h->info.unit);
-	h->rules = (struct fmt_rules){.bytes = h->info.bytes, .caps = h->info.caps & ~(VH_FMT_CRYPT | VH_FMT_BACKING),
+	h->rules = (struct fmt_rules){.bytes = h->info.bytes, .caps = h->info.caps & ~VH_FMT_BACKING,
 				      .unit = h->info.unit, .volumes = 1, .max_map = h->info.max_map,
 				      .has_commit = h->ops->commit != NULL, .has_decode = h->ops->decode != NULL};
+	if (!(h->info.caps & VH_FMT_CRYPT))
+		return;
+	/* What it maps is what counts here: the data itself stays as it is, since it is the host that encrypts it. */
+	CHECK(h->c, h->info.cipher, "an encrypted image, and no cipher");
+	h->rules.crypt_sector = h->info.cipher->sector;
+	h->rules.crypt_base = h->info.cipher->iv_from == VH_IV_FROM_ADDRESS ? h->info.cipher->iv_base : 0;
 }
 
 struct map_host *map_host_new(struct check_ctx *c, uint64_t bytes)

@@ -97,15 +97,26 @@ int luks_check(struct luks *l, int repair, vh_check_fn *fn, void *ctx, struct vh
 	return r;
 }
 
-/* cryptsetup's own most for Argon2; it takes less where there is less memory. */
+/*
+ * cryptsetup's own most for Argon2; it takes less where there is less memory. A millisecond is less than measuring makes any sense for, and
+ * LUKS1 would spend 125 of them on its digest in any case: it means the least that the format allows.
+ */
 void luks_pbkdf(const struct luks *l, uint32_t iter_ms, const char *hash, struct crypt_pbkdf_type *p)
 {
-	*p = (struct crypt_pbkdf_type){.type = CRYPT_KDF_PBKDF2, .hash = hash ? hash : "sha256", .time_ms = iter_ms ? iter_ms : 2000};
-	if (l->info.version != 2)
-		return;
-	p->type = CRYPT_KDF_ARGON2ID;
-	p->max_memory_kb = (uint32_t)LUKS_MAX_MEMORY;
-	p->parallel_threads = 4;
+	int least = iter_ms == 1;
+
+	*p = (struct crypt_pbkdf_type){.type = CRYPT_KDF_PBKDF2, .hash = hash ? hash : "sha256"};
+	if (l->info.version == 2) {
+		p->type = CRYPT_KDF_ARGON2ID;
+		p->max_memory_kb = least ? 32 : (uint32_t)LUKS_MAX_MEMORY;
+		p->parallel_threads = least ? 1 : 4;
+	}
+	if (least) {
+		p->flags = CRYPT_PBKDF_NO_BENCHMARK;
+		p->iterations = l->info.version == 2 ? 4 : 1000;
+	} else {
+		p->time_ms = iter_ms ? iter_ms : 2000;
+	}
 }
 
 /* Key bits and mode, checked. */

@@ -20,7 +20,7 @@ OPT(opt_ivgen, VH_OPT_ENUM, "ivgen-alg", "How a sector's number becomes its IV",
 OPT(opt_ivhash, VH_OPT_ENUM, "ivgen-hash-alg", "Hash of the IV generator essiv", "sha256", iv_hashes, 0, 0);
 OPT(opt_hash, VH_OPT_ENUM, "hash-alg", "Hash of the key derivation", "sha256", hashes, 0, 0);
 OPT(opt_sector, VH_OPT_SIZE, "sector-size", "Bytes encrypted as one: 512, with luks2 also 1024, 2048 or 4096", "512", NULL, 512, 4096);
-OPT(opt_iter, VH_OPT_DURATION, "iter-time", "How long deriving the key from the passphrase shall take", "2s", NULL, 1000000,
+OPT(opt_iter, VH_OPT_DURATION, "iter-time", "How long deriving the key from the passphrase shall take; 1ms: as short as can be", "2s", NULL, 1000000,
     INT64_C(60000000000));
 const struct vh_opt *const luks_create_options[] = {&opt_key,  &opt_version, &opt_cipher, &opt_mode, &opt_ivgen, &opt_ivhash,
 						    &opt_hash, &opt_sector,  &opt_iter,   NULL};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
+#include <unistd.h>
 #include "rig.h"
 
 struct shim shim;
@@ -265,10 +266,33 @@ void rig_stopped(void *ctx, const char *label, int error)
 	rig_stops++;
 }
 
+static struct kv open_option[1];
+struct kvs rig_open_options = {open_option, 0};
+static char *key_file;
+
+const char *rig_passphrase(void)
+{
+	int fd = g_file_open_tmp("vhost-key-XXXXXX", &key_file, NULL);
+
+	if (fd < 0 || write(fd, "open sesame", 11) != 11)
+		g_error("cannot make a file for a passphrase");
+	close(fd);
+	open_option[0] = (struct kv){g_strdup("key-secret"), g_strconcat("file:", key_file, NULL)};
+	rig_open_options.n = 1;
+	return open_option[0].value;
+}
+
+void rig_passphrase_remove(void)
+{
+	if (key_file)
+		unlink(key_file);
+}
+
 struct fmt_image *rig_open(struct blk_vol *v, const char *format, int shimmed, enum fmt_policy policy)
 {
 	struct fmt_spec s = {.vol = blk_vol_ref(v), .resolve = resolve, .label = "test", .on_read_error = policy,
 			     .on_write_error = policy, .stopped = rig_stopped};
+	struct optset *set = NULL;
 	struct fmt_image *i;
 	ERR_AUTO(e);
 
@@ -276,8 +300,12 @@ struct fmt_image *rig_open(struct blk_vol *v, const char *format, int shimmed, e
 		s.ops = shim_ops(format);
 	else if (plug_format(format, &s.ops, &e) < 0)
 		g_error("%s: %s", format, e.cause);
+	if (optset_parse(s.ops->open_options, &rig_open_options, format, &set, &e) < 0)
+		g_error("options of opening %s: %s", format, e.cause);
+	s.opts = optset_get(set);
 	if (fmt_open(&s, &i, &e) < 0)
 		g_error("open %s: %s", format, e.cause);
+	optset_free(set);
 	return i;
 }
 

@@ -44,6 +44,10 @@ void rig_register(const char *name, struct blk_vol *v); /* resolvable; takes no 
 void rig_forget(void);
 /* Opens v (takes no reference). shimmed: through the shim. */
 struct fmt_image *rig_open(struct blk_vol *v, const char *format, int shimmed, enum fmt_policy policy);
+extern struct kvs rig_open_options; /* of every image that rig_open opens */
+/* A passphrase in a file that nobody else may read, as secrets must be: opens with it from now on; the value for key-secret. */
+const char *rig_passphrase(void);
+void rig_passphrase_remove(void);
 void rig_stopped(void *ctx, const char *label, int error);
 extern _Atomic int rig_stops, rig_stop_error;
 
