@@ -68,7 +68,8 @@ int luks_check(struct luks *l, int repair, vh_check_fn *fn, void *ctx, struct vh
 {
 	uint8_t a[LUKS_ALIGN], b[LUKS_ALIGN], h[16];
 	uint64_t head = 0, bad = UINT64_MAX;
-	int r = l->info.version == 2 ? crypt_repair(l->cd, CRYPT_LUKS2, NULL) : 0; /* of the copy: there it is compared with */
+	/* Of the copy: there it is compared with. When it fails, libcryptsetup 2.6 loses what it had parsed, some 20 KiB. */
+	int r = l->info.version == 2 ? crypt_repair(l->cd, CRYPT_LUKS2, NULL) : 0;
 
 	if (r < 0)
 		return luks_fail(l, e, r, "the LUKS2 header cannot be mended");
