@@ -22,6 +22,7 @@ const struct vh_opt *const img_bench_options[] = {
 	CMD_OPT("pattern", VH_OPT_INT, "The byte that is written", .defval = "0", .min = 0, .max = 255),
 	CMD_OPT("flush-interval", VH_OPT_INT, "Flush after so many requests; 0: never", .defval = "0", .min = 0, .max = INT64_MAX),
 	CMD_OPT("no-drain", VH_OPT_BOOL, "Go on while a flush runs", .defval = "off"),
+	CMD_OPT("shared-buffer", VH_OPT_BOOL, "All requests use one buffer, as qemu-img's do: what is read is mixed up", .defval = "off"),
 	CMD_OPT("queues", VH_OPT_INT, "Queues, each with a thread of its own", .defval = "1", .min = 1, .max = 64),
 	CMD_OPT("engine", VH_OPT_ENUM, "How files are read and written", .defval = "auto", .choices = engines),
 	CMD_OPT("cache", VH_OPT_ENUM, "none: past the page cache", .defval = "none", .choices = caches), CMD_OPT_ALLOW, NULL};
@@ -61,7 +62,8 @@ int img_run_bench(struct cmd_ctx *c, struct vh_err *e)
 			  .off = (uint64_t)vh_opt_num(o, "offset", 0), .write = (int)vh_opt_num(o, "write", 0),
 			  .random = (int)vh_opt_num(o, "random", 0), .pattern = (uint8_t)vh_opt_num(o, "pattern", 0),
 			  .flush_every = (uint64_t)vh_opt_num(o, "flush-interval", 0),
-			  .no_drain = (int)vh_opt_num(o, "no-drain", 0), .queues = (unsigned)vh_opt_num(o, "queues", 1)};
+			  .no_drain = (int)vh_opt_num(o, "no-drain", 0), .queues = (unsigned)vh_opt_num(o, "queues", 1),
+			  .shared = (int)vh_opt_num(o, "shared-buffer", 0)};
 	struct disk *d = NULL;
 	struct vh_job j;
 	int ret;

@@ -144,7 +144,7 @@ int bench_run(struct bench *b, struct vh_job *j, struct vh_err *e)
 {
 	struct bench_run r = {.b = b, .job = j};
 	unsigned depth = MAX(b->depth, 1u), queues = CLAMP(b->queues, 1u, MIN(depth, 64u)), each = (depth + queues - 1) / queues;
-	size_t one = (b->bytes + 4095) & ~UINT64_C(4095), all = one * each * queues;
+	size_t one = (b->bytes + 4095) & ~UINT64_C(4095), all = b->shared ? one : one * each * queues;
 	struct fmt_info info;
 	uint64_t started;
 	uint8_t *mem;
@@ -181,7 +181,7 @@ int bench_run(struct bench *b, struct vh_job *j, struct vh_err *e)
 			struct slot *x = &l->slots[s];
 
 			x->l = l;
-			x->iov = (struct iovec){mem + one * (k * each + s), b->bytes};
+			x->iov = (struct iovec){mem + (b->shared ? 0 : one * (k * each + s)), b->bytes};
 			x->io = (struct fmt_io){.op = b->write ? VH_WRITE : VH_READ, .niov = 1, .iov = &x->iov, .done = ended};
 			x->next = l->idle;
 			l->idle = x;

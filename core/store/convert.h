@@ -51,6 +51,7 @@ struct bench {
 	uint8_t pattern;
 	uint64_t flush_every; /* requests; 0: never */
 	int no_drain;         /* go on while a flush runs */
+	int shared;           /* one buffer for all requests: in the processor's cache, whatever the depth */
 	double seconds;       /* out */
 	uint64_t errors;
 };

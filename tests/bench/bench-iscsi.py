@@ -56,7 +56,7 @@ def main():
             for i in range(a.pairs * 2):
                 if i % 4 in (0, 3):
                     ours.append(run([a.vhost, "vol", "bench", "san/lun1", "--format", "raw", "--count", str(n), "--depth", str(depth),
-                                     "--buffer-size", str(size), "--step-size", str(STEP.get(size, size))] + ["--write"] * write, env))
+                                     "--buffer-size", str(size), "--step-size", str(STEP.get(size, size)), "--shared-buffer"] + ["--write"] * write, env))
                 else:
                     theirs.append(run(["qemu-img", "bench", "-n", "-f", "raw", "-c", str(n), "-d", str(depth), "-s", str(size), "-S",
                                        str(STEP.get(size, size))] +

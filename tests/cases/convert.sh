@@ -133,7 +133,7 @@ status 0 "bench writes and flushes" vhost img bench -f raw w.raw -w --count 300 
 check "the pattern" bash -c "head -c $((300 * 4096)) w.raw | tr -d '\132' | cmp - /dev/null"
 # A disk of 10 MiB and 777 bytes has room for less than ten such steps: whole blocks all the same, and always others.
 head -c $(((10 << 20) + 777)) /dev/zero >w.raw
-status 0 "bench goes around the end" vhost img bench -f raw w.raw -w --count 100 --depth 4 --step-size $((257 * 4096)) --pattern 0x5a
+status 0 "bench goes around the end" vhost img bench -f raw w.raw -w --count 100 --depth 4 --shared-buffer --step-size $((257 * 4096)) --pattern 0x5a
 is "in the steps that it was told" "$(python3 -c 'd = open("w.raw", "rb").read(); print(sum(d[i:i + 4096] == b"Z" * 4096 for i in range(0, len(d), 4096)), d.count(b"Z"))')" "100 409600"
 
 # Volumes of pools.
