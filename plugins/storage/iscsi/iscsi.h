@@ -9,7 +9,7 @@
  * reserve.c  persistent reservations
  * pool.c     the pool's table
  * volume.c   attached LUNs
- * queue.c    requests of one queue over its session; task.c, clock.c, queue.h: its parts
+ * queue.c    requests of one queue over its session; gather.c, task.c, clock.c, queue.h: its parts
  * sense.c    what an answer means for a request
  * fixer.c    the thread that brings lost sessions back
  */

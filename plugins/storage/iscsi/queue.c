@@ -14,9 +14,6 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 #include "queue.h"
 
 #define LATER_FIRST (50 * MSEC)
@@ -48,9 +45,10 @@ static void send_one(struct queue *q, struct rq *rq)
 	rq->state = RQ_SENT;
 	rq->sent_once = 1;
 	q->waiting--;
-	q->gathered++;
+	gather_sent(q, rq->r, 1);
 	if (!iscsi_scsi_command_async(q->s->ctx, q->v->lun.raw, rq->task, rq_cb, NULL, rq))
 		return;
+	gather_sent(q, rq->r, 0);
 	task_put(q, rq->task);
 	rq->task = NULL;
 	rq->state = RQ_WAIT;
@@ -75,21 +73,11 @@ void queue_send(struct queue *q, uint64_t now)
 void queue_push(struct queue *q)
 {
 	uint32_t want;
-	int cork;
 
 	if (!q->s)
 		return;
-	if (!q->lost && iscsi_which_events(q->s->ctx) & POLLOUT) {
-		/* The library sends each command by a system call of its own, which are packets of their own unless told otherwise. */
-		cork = q->gathered > 2;
-		if (cork)
-			setsockopt(iscsi_get_fd(q->s->ctx), IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int));
-		if (iscsi_service(q->s->ctx, POLLOUT) < 0)
-			q->lost = 1;
-		else if (cork)
-			setsockopt(iscsi_get_fd(q->s->ctx), IPPROTO_TCP, TCP_CORK, &(int){0}, sizeof(int));
-	}
-	q->gathered = 0;
+	if (!q->lost && iscsi_which_events(q->s->ctx) & POLLOUT && gather_push(q) < 0)
+		q->lost = 1;
 	if (q->lost) {
 		queue_drop(q);
 		return;
@@ -148,6 +136,7 @@ static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
 	if (!t || rq->state != RQ_SENT)
 		return;
 	rq->task = NULL;
+	gather_sent(q, rq->r, 0);
 	verdict = q->dropping ? V_RESYNC : sense_judge(q->v, rq->syncing ? VH_FLUSH : rq->r->op, status, t, &res);
 	task_put(q, t);
 	if ((verdict == V_AGAIN || verdict == V_LATER) && ++rq->tries > TRIES_MAX)
@@ -197,8 +186,10 @@ void queue_drop(struct queue *q)
 	q->dropping = 0;
 	for (struct rq *rq = q->head; rq; rq = rq->next)
 		if (rq->state == RQ_SENT) {
-			if (rq->task)
+			if (rq->task) {
+				gather_sent(q, rq->r, 0);
 				task_put(q, rq->task);
+			}
 			rq->task = NULL;
 			again(q, rq, 0);
 		}
@@ -214,10 +205,11 @@ static void on_socket(void *ctx, uint32_t events)
 	int revents = (events & VH_IN ? POLLIN : 0) | (events & VH_OUT ? POLLOUT : 0);
 
 	if (events & VH_IN)
-		q->heard = is_loop->now(q->loop);
+		gather_heard(q);
 	if (iscsi_service(q->s->ctx, revents) < 0)
 		q->lost = 1;
 	queue_push(q);
+	gather_again(q);
 }
 
 static int adopt(struct queue *q, struct session *s)
@@ -225,6 +217,8 @@ static int adopt(struct queue *q, struct session *s)
 	q->s = s;
 	q->heard = is_loop->now(q->loop);
 	q->pinged = 0;
+	q->lowat = 1;
+	q->fast = 0;
 	q->events = VH_IN;
 	q->lost = 0;
 	return is_loop->watch(q->loop, iscsi_get_fd(s->ctx), VH_IN, on_socket, q, &q->watch);
@@ -289,6 +283,7 @@ uint32_t queue_submit(void *queue, struct vh_req *const *r, uint32_t n)
 			send_one(q, rq);
 	}
 	queue_push(q);
+	gather_set(q);
 	queue_arm(q, q->waiting ? TICK_DOWN : TICK);
 	return n;
 }
@@ -334,6 +329,7 @@ int queue_open(void *vol, struct vh_queue *hq, uint32_t depth, void **out, struc
 	if (!q)
 		return is_host->err(e, -ENOMEM, "no memory");
 	q->v = v;
+	q->depth = depth;
 	q->fix.refs = 1;
 	q->tasks = calloc(depth, sizeof(*q->tasks));
 	while (q->tasks && q->n_tasks < depth) {
@@ -385,6 +381,8 @@ int queue_start(void *queue, struct vh_loop *l)
 	q->looked = is_loop->now(l);
 	ret = is_loop->timer(l, queue_tick, q, &q->timer);
 	if (!ret)
+		ret = is_loop->timer(l, gather_guard, q, &q->guard);
+	if (!ret)
 		ret = adopt(q, q->s);
 	if (!ret)
 		queue_arm(q, TICK);
@@ -402,6 +400,8 @@ void queue_close(void *queue)
 		is_loop->unwatch(q->watch);
 	if (q->timer)
 		is_loop->timer_free(q->timer);
+	if (q->guard)
+		is_loop->timer_free(q->guard);
 	q->dropping = 1; /* a ping or a look may be under way, and ends with the session */
 	if (!q->s)
 		volume_up(v);

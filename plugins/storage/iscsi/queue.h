@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
-/* The inside of a queue: queue.c has the life of a request, task.c what is sent for it, clock.c what time does. [queue] all of it. */
+/* The inside of a queue: queue.c has the life of a request, task.c what is sent for it, gather.c how much at once, clock.c what time does. [queue] all of it. */
 #ifndef ISCSI_QUEUE_H
 #define ISCSI_QUEUE_H
 
@@ -35,7 +35,12 @@ struct queue {
 	uint32_t events;
 	struct rq *head, *tail;
 	unsigned waiting; /* of the list, not sent */
-	unsigned gathered; /* since the last push */
+	unsigned small;   /* writes since the last push */
+	unsigned large;   /* those under way */
+	uint64_t due;     /* bytes that the target has to answer */
+	unsigned lowat;   /* of them wake the loop; see gather.c */
+	struct vh_timer *guard;
+	uint8_t fast, guarded;
 	struct scsi_task **tasks; /* free ones */
 	unsigned n_tasks;
 	uint64_t heard, pinged, armed, looked;
@@ -59,6 +64,15 @@ void queue_push(struct queue *q);                /* out with it; drops a session
 void queue_drop(struct queue *q);
 void queue_back(struct queue *q, struct session *s);
 void queue_finish(struct queue *q, struct rq *rq, int res);
+
+/* gather.c */
+#define ANSWER 48u /* bytes of an answer without data */
+void gather_sent(struct queue *q, const struct vh_req *r, int sent); /* r went to the library, or came back */
+int gather_push(struct queue *q);   /* what the library has, as far as the socket takes it; negative: the session is lost */
+void gather_heard(struct queue *q); /* the socket is readable */
+void gather_again(struct queue *q); /* it was read */
+void gather_set(struct queue *q);   /* more was sent */
+void gather_guard(void *queue);     /* its timer's */
 
 /* clock.c */
 void queue_tick(void *ctx);

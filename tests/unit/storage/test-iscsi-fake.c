@@ -147,15 +147,117 @@ static void test_answers(void)
 	}
 }
 
-static unsigned logins(void)
+static unsigned logged(const char *word)
 {
 	g_autofree char *path = g_build_filename(tgt_dir, "log", NULL), *text = NULL;
 	unsigned n = 0;
 
 	g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-	for (const char *p = text; (p = strstr(p, "login ")); p++)
+	for (const char *p = text; (p = strstr(p, word)); p++)
 		n++;
 	return n;
+}
+
+/* ---- many reads at once ---- */
+
+#define DEEP 32
+#define DEEP_BLOCKS 64
+
+struct deep {
+	struct tq t;
+	struct deep_read { struct blk_io io; struct iovec iov; struct deep *d; uint8_t *buf; } r[DEEP];
+	unsigned left, at, wrong; /* its loop's */
+	atomic_uint flying;
+};
+
+static void deep_next(struct deep_read *r)
+{
+	r->io.off = (uint64_t)(r->d->at++ % DEEP_BLOCKS) * 4096;
+	r->d->left--;
+	blk_submit(r->d->t.q, &r->io);
+}
+
+static void deep_ended(struct blk_io *io, int res)
+{
+	struct deep_read *r = (struct deep_read *)((char *)io - offsetof(struct deep_read, io));
+	uint8_t want = (uint8_t)(io->off / 4096 + 1);
+
+	r->d->wrong += res || r->buf[0] != want || memcmp(r->buf, r->buf + 1, 4095);
+	if (r->d->left)
+		deep_next(r);
+	else
+		atomic_fetch_sub(&r->d->flying, 1);
+}
+
+static void deep_begin(void *ctx)
+{
+	struct deep *d = ctx;
+
+	atomic_store(&d->flying, DEEP);
+	for (unsigned i = 0; i < DEEP; i++)
+		deep_next(&d->r[i]);
+}
+
+static void deep_start(struct deep *d, unsigned n)
+{
+	d->left = n;
+	loop_call(d->t.l, deep_begin, d);
+}
+
+static void deep_wait(struct deep *d)
+{
+	for (int i = 0; atomic_load(&d->flying); i++) {
+		if (i == 2000)
+			g_error("%u reads have no end", atomic_load(&d->flying));
+		g_usleep(10 * MS);
+	}
+	g_assert_cmpuint(d->wrong, ==, 0);
+}
+
+static void deep_run(struct deep *d, unsigned n)
+{
+	deep_start(d, n);
+	deep_wait(d);
+}
+
+/* Answers of many reads are waited for together; every one ends all the same, also where they are shorter than what was waited for, or
+ * the last ones, or where the session ends meanwhile. */
+static void test_deep(void)
+{
+	struct deep *d = g_new0(struct deep, 1);
+	struct vol x;
+
+	fake_begin("");
+	vol_open(&x, 1, "");
+	tq_open(&d->t, x.v, DEEP);
+	for (unsigned i = 0; i < DEEP; i++) {
+		struct deep_read *r = &d->r[i];
+
+		r->d = d;
+		r->buf = aligned_alloc(4096, 4096);
+		r->iov = (struct iovec){r->buf, 4096};
+		r->io = (struct blk_io){.op = VH_READ, .len = 4096, .iov = &r->iov, .niov = 1, .done = deep_ended};
+	}
+	for (unsigned i = 0; i < DEEP_BLOCKS; i++)
+		g_assert_cmpint(one(&d->t, VH_WRITE, i * 4096, 4096, (int)i + 1, NULL), ==, 0);
+	put("mode", "bursts");
+	deep_run(d, 3000);
+	for (unsigned n = DEEP; n < DEEP + 40; n++)
+		deep_run(d, n);
+	put("mode", "busy");
+	deep_run(d, DEEP);
+	g_assert_cmpuint(logged("ping"), ==, 0); /* nothing was left lying until it was asked for */
+	put("mode", "itt");
+	deep_start(d, 500);
+	g_usleep(50 * MS);
+	put("mode", "");
+	deep_wait(d);
+	tq_close(&d->t);
+	for (unsigned i = 0; i < DEEP; i++)
+		free(d->r[i].buf);
+	g_free(d);
+	vol_close(&x);
+	fake_end();
 }
 
 /* A busy target is waited for; its sessions stay. */
@@ -169,13 +271,13 @@ static void test_busy(void)
 	vol_open(&x, 1, "");
 	put("mode", "busy");
 	l = load_start(x.v, 0, 64, 8);
-	before = logins();
+	before = logged("login ");
 	for (int i = 0; load_done(l) < 30; i++) {
 		g_assert_cmpint(i, <, 3000);
 		g_usleep(10 * MS);
 	}
 	g_assert_cmpuint(load_stop(l), ==, 0);
-	g_assert_cmpuint(logins(), ==, before);
+	g_assert_cmpuint(logged("login "), ==, before);
 	put("mode", "");
 	g_assert_cmpuint(load_verify(l, x.v), ==, 0);
 	vol_close(&x);
@@ -284,6 +386,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/iscsi-fake/behaves", test_behaves);
 	g_test_add_func("/iscsi-fake/lies", test_lies);
 	g_test_add_func("/iscsi-fake/answers", test_answers);
+	g_test_add_func("/iscsi-fake/deep", test_deep);
 	g_test_add_func("/iscsi-fake/busy", test_busy);
 	g_test_add_func("/iscsi-fake/grows", test_grows);
 	g_test_add_func("/iscsi-fake/late-write", test_late_write);
