@@ -16,6 +16,7 @@ kvm=no; [ -r /dev/kvm ] && [ -w /dev/kvm ] && [ -e "$BUILDDIR/tests/guest/guest-
 
 # hold MODE PREFIX TARGET: somebody has it, $holder is its process.
 hold() {
+	local seen=$3; [ "$2" = vol ] || seen=p/${v[0]}
 	rm -f "$tmp/fifo"; mkfifo "$tmp/fifo"
 	case $1 in
 	write) exec 7<>"$tmp/fifo"
@@ -31,7 +32,7 @@ hold() {
 	esac
 	holder=$!
 	for ((k = 0; k < 200; k++)); do
-		vhost vol info "p/${v[0]}" | grep -q "^In use: *yes" && return
+		vhost vol info "$seen" | grep -q "^In use: *yes" && return
 		kill -0 $holder 2>/dev/null || break
 		sleep 0.02
 	done
