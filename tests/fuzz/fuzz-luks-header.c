@@ -104,14 +104,14 @@ static int cheap(const struct luks *l, const uint8_t *header)
 	/* The digest of the key that was found: LUKS1's at byte 164, LUKS2's in the JSON, like the slots'. */
 	if (header[7] == 1 && (header[164] || header[165]))
 		return 0;
-	if (header[7] == 2 && crypt_dump_json(l->cd, &json, 0) < 0)
+	if (header[7] == 2 && luks_lib.crypt_dump_json(l->cd, &json, 0) < 0)
 		return 0;
 	while (luks_json_number(&json, "\"iterations\"", &n))
 		if (n > 65535)
 			return 0;
 	for (uint32_t k = 0; k < l->info.slots; k++) {
 		memset(&p, 0, sizeof(p));
-		if ((l->info.used >> k & 1) && (crypt_keyslot_get_pbkdf(l->cd, (int)k, &p) < 0 || p.iterations > 2000 ||
+		if ((l->info.used >> k & 1) && (luks_lib.crypt_keyslot_get_pbkdf(l->cd, (int)k, &p) < 0 || p.iterations > 2000 ||
 						p.max_memory_kb > 64))
 			return 0;
 	}

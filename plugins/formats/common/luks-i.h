@@ -4,8 +4,8 @@
 #ifndef PLUGIN_LUKS_I_H
 #define PLUGIN_LUKS_I_H
 
-#include <libcryptsetup.h>
 #include <vhost/sugar.h>
+#include "luks-lib.h"
 #include "luks.h"
 
 #define LUKS_SECTOR 512u

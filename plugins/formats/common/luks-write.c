@@ -69,7 +69,7 @@ int luks_check(struct luks *l, int repair, vh_check_fn *fn, void *ctx, struct vh
 	uint8_t a[LUKS_ALIGN], b[LUKS_ALIGN], h[16];
 	uint64_t head = 0, bad = UINT64_MAX;
 	/* Of the copy: there it is compared with. When it fails, libcryptsetup 2.6 loses what it had parsed, some 20 KiB. */
-	int r = l->info.version == 2 ? crypt_repair(l->cd, CRYPT_LUKS2, NULL) : 0;
+	int r = l->info.version == 2 ? luks_lib.crypt_repair(l->cd, CRYPT_LUKS2, NULL) : 0;
 
 	if (r < 0)
 		return luks_fail(l, e, r, "the LUKS2 header cannot be mended");
@@ -186,15 +186,15 @@ static int format(struct luks *l, const struct luks_spec *s, const struct plan *
 
 	l->info.version = s->version == 2 ? 2 : 1;
 	luks_pbkdf(l, s->iter_ms, s->hash, &kdf);
-	r = crypt_set_pbkdf_type(l->cd, &kdf);
+	r = luks_lib.crypt_set_pbkdf_type(l->cd, &kdf);
 	if (r >= 0)
-		r = crypt_set_data_offset(l->cd, p->payload / LUKS_SECTOR);
+		r = luks_lib.crypt_set_data_offset(l->cd, p->payload / LUKS_SECTOR);
 	two.pbkdf = &kdf;
 	if (r >= 0)
-		r = crypt_format(l->cd, s->version == 2 ? CRYPT_LUKS2 : CRYPT_LUKS1, "aes", p->mode, NULL, NULL, p->key_bytes,
+		r = luks_lib.crypt_format(l->cd, s->version == 2 ? CRYPT_LUKS2 : CRYPT_LUKS1, "aes", p->mode, NULL, NULL, p->key_bytes,
 				 s->version == 2 ? (void *)&two : (void *)&one);
 	if (r >= 0)
-		r = crypt_keyslot_add_by_volume_key(l->cd, 0, NULL, 0, pass, n);
+		r = luks_lib.crypt_keyslot_add_by_volume_key(l->cd, 0, NULL, 0, pass, n);
 	return r < 0 ? r : 0;
 }
 
@@ -244,9 +244,9 @@ int luks_slot_add(struct luks *l, int slot, uint32_t iter_ms, const void *old, s
 	if (r < 0)
 		return r;
 	luks_pbkdf(l, iter_ms, l->info.version == 1 && l->info.hash[0] ? l->info.hash : NULL, &kdf);
-	r = crypt_set_pbkdf_type(l->cd, &kdf);
+	r = luks_lib.crypt_set_pbkdf_type(l->cd, &kdf);
 	if (r >= 0)
-		r = crypt_keyslot_add_by_volume_key(l->cd, slot < 0 ? CRYPT_ANY_SLOT : slot, (const char *)l->key, l->key_bytes, pass, n);
+		r = luks_lib.crypt_keyslot_add_by_volume_key(l->cd, slot < 0 ? CRYPT_ANY_SLOT : slot, (const char *)l->key, l->key_bytes, pass, n);
 	if (r < 0)
 		return luks_fail(l, e, r, "cannot add a key slot");
 	slot = r;
@@ -268,7 +268,7 @@ int luks_slot_remove(struct luks *l, int slot, int last, struct vh_err *e)
 		l->host->remedy(e, "add another passphrase first; erasing the image means to delete it");
 		return l->host->err(e, -EPERM, "key slot %d is the last one: without it the data could never be read again", slot);
 	}
-	r = crypt_keyslot_destroy(l->cd, slot);
+	r = luks_lib.crypt_keyslot_destroy(l->cd, slot);
 	if (r < 0)
 		return luks_fail(l, e, r, "cannot remove the key slot");
 	r = commit(l, e);

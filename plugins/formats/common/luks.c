@@ -118,7 +118,7 @@ int luks_fail(struct luks *l, struct vh_err *e, int r, const char *what)
 void luks_release(struct luks *l)
 {
 	if (l->cd)
-		crypt_free(l->cd);
+		luks_lib.crypt_free(l->cd);
 	if (l->fd >= 0)
 		close(l->fd);
 	l->cd = NULL;
@@ -140,11 +140,17 @@ void luks_close(struct luks *l)
 int luks_new(const struct vh_host *host, const struct luks_area *a, uint64_t size, struct luks **out, struct vh_err *e)
 {
 	struct luks *l = calloc(1, sizeof(*l));
+	const char *missing = l ? luks_lib_load() : NULL;
 	char path[40];
 	int r;
 
 	if (!l)
 		return host->err(e, -ENOMEM, "no memory for a LUKS header");
+	if (missing) {
+		free(l);
+		host->remedy(e, "install it (Debian: libcryptsetup12)");
+		return host->err(e, -ELIBACC, "LUKS needs libcryptsetup, which cannot be loaded: %s", missing);
+	}
 	l->host = host;
 	l->area = *a;
 	l->key = mmap(NULL, KEY_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -158,16 +164,16 @@ int luks_new(const struct vh_host *host, const struct luks_area *a, uint64_t siz
 	if (mlock(l->key, KEY_PAGE) < 0) { /* a limit of 0: the key may be swapped, as guest memory may */
 	}
 	madvise(l->key, KEY_PAGE, MADV_DONTDUMP);
-	crypt_set_log_callback(NULL, log_line, NULL); /* what has no context must not go to standard output */
+	luks_lib.crypt_set_log_callback(NULL, log_line, NULL); /* what has no context must not go to standard output */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", l->fd);
-	r = crypt_init(&l->cd, path);
+	r = luks_lib.crypt_init(&l->cd, path);
 	if (r < 0) {
 		l->cd = NULL;
 		host->err(e, r, "libcryptsetup cannot begin: %s", strerror(-r));
 		goto error;
 	}
-	crypt_set_log_callback(l->cd, log_line, l);
-	crypt_metadata_locking(l->cd, 0); /* the copy is ours alone */
+	luks_lib.crypt_set_log_callback(l->cd, log_line, l);
+	luks_lib.crypt_metadata_locking(l->cd, 0); /* the copy is ours alone */
 	*out = l;
 	return 0;
 error:
@@ -251,7 +257,7 @@ static int luks2_details(struct luks *l, struct vh_err *e)
 	uint64_t n;
 	uint32_t flags = 0;
 	struct crypt_params_integrity ip = {0};
-	int r = crypt_dump_json(l->cd, &json, 0);
+	int r = luks_lib.crypt_dump_json(l->cd, &json, 0);
 
 	if (r < 0)
 		return luks_fail(l, e, r, "the LUKS2 metadata is damaged");
@@ -261,14 +267,14 @@ static int luks2_details(struct luks *l, struct vh_err *e)
 	p = strstr(json, "\"segments\"");
 	if (p && luks_json_number(&p, "\"size\"", &n))
 		l->info.payload_bytes = n;
-	if (crypt_persistent_flags_get(l->cd, CRYPT_FLAGS_REQUIREMENTS, &flags) < 0 || flags) {
+	if (luks_lib.crypt_persistent_flags_get(l->cd, CRYPT_FLAGS_REQUIREMENTS, &flags) < 0 || flags) {
 		l->host->remedy(e, "finish what was begun with cryptsetup reencrypt, or convert the data");
 		return l->host->err(e, -EOPNOTSUPP, "%s", flags & (CRYPT_REQUIREMENT_OFFLINE_REENCRYPT |
 								  CRYPT_REQUIREMENT_ONLINE_REENCRYPT) ?
 							  "the LUKS volume is in the middle of a reencryption" :
 							  "the LUKS volume needs features that are unknown");
 	}
-	if (crypt_get_integrity_info(l->cd, &ip) >= 0 && ip.tag_size)
+	if (luks_lib.crypt_get_integrity_info(l->cd, &ip) >= 0 && ip.tag_size)
 		return l->host->err(e, -EOPNOTSUPP, "LUKS2 with data integrity (%s) is not supported",
 				    ip.integrity ? ip.integrity : "dm-integrity");
 	return 0;
@@ -282,7 +288,7 @@ static void text(char *to, size_t cap, const char *from)
 int luks_fill_info(struct luks *l, struct vh_err *e)
 {
 	struct luks_info *i = &l->info;
-	const char *mode = crypt_get_cipher_mode(l->cd), *type = crypt_get_type(l->cd), *dash;
+	const char *mode = luks_lib.crypt_get_cipher_mode(l->cd), *type = luks_lib.crypt_get_type(l->cd), *dash;
 	struct crypt_pbkdf_type p;
 	int r, most;
 
@@ -290,30 +296,30 @@ int luks_fill_info(struct luks *l, struct vh_err *e)
 	r = i->version == 2 ? luks2_details(l, e) : 0;
 	if (r < 0)
 		return r;
-	r = crypt_get_sector_size(l->cd);
+	r = luks_lib.crypt_get_sector_size(l->cd);
 	i->sector = r > 0 ? (uint32_t)r : LUKS_SECTOR;
 	/* libcryptsetup reads what it would not activate. */
 	if (!luks_sector_ok(i->sector))
 		return l->host->err(e, -EINVAL, "the LUKS2 header says that sectors have %u bytes; 512 to 4096 are possible", i->sector);
-	r = crypt_get_volume_key_size(l->cd);
+	r = luks_lib.crypt_get_volume_key_size(l->cd);
 	i->key_bytes = r > 0 ? (uint32_t)r : 0;
-	i->payload = crypt_get_data_offset(l->cd) * LUKS_SECTOR;
-	text(i->cipher, sizeof(i->cipher), crypt_get_cipher(l->cd));
+	i->payload = luks_lib.crypt_get_data_offset(l->cd) * LUKS_SECTOR;
+	text(i->cipher, sizeof(i->cipher), luks_lib.crypt_get_cipher(l->cd));
 	dash = mode ? strchr(mode, '-') : NULL;
 	snprintf(i->mode, sizeof(i->mode), "%.*s", mode ? (int)(dash ? dash - mode : (long)strlen(mode)) : 0, mode ? mode : "");
 	text(i->ivgen, sizeof(i->ivgen), dash ? dash + 1 : "");
-	text(i->uuid, sizeof(i->uuid), crypt_get_uuid(l->cd));
-	most = crypt_keyslot_max(type);
+	text(i->uuid, sizeof(i->uuid), luks_lib.crypt_get_uuid(l->cd));
+	most = luks_lib.crypt_keyslot_max(type);
 	i->slots = most > 0 && most <= 32 ? (uint32_t)most : most > 32 ? 32 : 0;
 	i->used = 0;
 	for (uint32_t k = 0; k < i->slots; k++) {
-		crypt_keyslot_info s = crypt_keyslot_status(l->cd, (int)k);
+		crypt_keyslot_info s = luks_lib.crypt_keyslot_status(l->cd, (int)k);
 
 		if (s != CRYPT_SLOT_ACTIVE && s != CRYPT_SLOT_ACTIVE_LAST)
 			continue;
 		i->used |= 1u << k;
 		memset(&p, 0, sizeof(p));
-		if (!i->hash[0] && crypt_keyslot_get_pbkdf(l->cd, (int)k, &p) >= 0)
+		if (!i->hash[0] && luks_lib.crypt_keyslot_get_pbkdf(l->cd, (int)k, &p) >= 0)
 			text(i->hash, sizeof(i->hash), i->version == 2 ? p.type : p.hash);
 	}
 	return 0;
@@ -345,12 +351,12 @@ int luks_open(const struct vh_host *host, const struct luks_area *a, struct luks
 		r = copy_in(l, end, e);
 	if (r < 0)
 		goto error;
-	r = crypt_load(l->cd, CRYPT_LUKS, NULL);
+	r = luks_lib.crypt_load(l->cd, CRYPT_LUKS, NULL);
 	if (r < 0) {
 		luks_fail(l, e, r, "the LUKS header is damaged");
 		goto error;
 	}
-	at = crypt_get_data_offset(l->cd) * LUKS_SECTOR;
+	at = luks_lib.crypt_get_data_offset(l->cd) * LUKS_SECTOR;
 	if (be16(h + 6) == 2 && at > end) /* larger key slot areas than usual */
 		r = copy_in(l, at < LUKS_MAX_HEADER ? at : LUKS_MAX_HEADER, e);
 	if (r >= 0)
@@ -374,7 +380,7 @@ const struct luks_info *luks_get_info(const struct luks *l)
 static int cipher_of(struct luks *l, struct vh_cipher *c, struct vh_err *e)
 {
 	const struct luks_info *i = &l->info;
-	uint64_t shift = crypt_get_iv_offset(l->cd) * LUKS_SECTOR;
+	uint64_t shift = luks_lib.crypt_get_iv_offset(l->cd) * LUKS_SECTOR;
 
 	*c = (struct vh_cipher){.size = sizeof(*c), .sector = i->sector, .iv_unit = LUKS_SECTOR, .iv_from = VH_IV_FROM_ADDRESS,
 				.key_bytes = i->key_bytes, .key = l->key};
@@ -401,11 +407,11 @@ static int affordable(struct luks *l, int slot, uint64_t *cost, uint64_t most)
 {
 	struct crypt_pbkdf_type p = {0};
 	size_t n;
-	const char *enc = crypt_keyslot_get_encryption(l->cd, slot, &n);
+	const char *enc = luks_lib.crypt_keyslot_get_encryption(l->cd, slot, &n);
 	uint64_t c, all;
 
 	/* For other ciphers libcryptsetup would go to the kernel, for a header's sake. */
-	if (!enc || strncmp(enc, "aes-", 4) || crypt_keyslot_get_pbkdf(l->cd, slot, &p) < 0 || !p.type)
+	if (!enc || strncmp(enc, "aes-", 4) || luks_lib.crypt_keyslot_get_pbkdf(l->cd, slot, &p) < 0 || !p.type)
 		return 0;
 	if (!strcmp(p.type, CRYPT_KDF_PBKDF2)) {
 		c = p.iterations;
@@ -440,7 +446,7 @@ int luks_find_key(struct luks *l, int slot, const void *pass, size_t n, struct v
 			return l->host->err(e, -EINVAL, "the LUKS header asks for a key of %zu bytes", cap);
 		l->log[0] = 0;
 		tried++;
-		r = crypt_volume_key_get(l->cd, k, (char *)l->key, &cap, pass, n);
+		r = luks_lib.crypt_volume_key_get(l->cd, k, (char *)l->key, &cap, pass, n);
 		if (r >= 0) {
 			l->key_bytes = cap;
 			return k;
@@ -462,7 +468,7 @@ int luks_find_key(struct luks *l, int slot, const void *pass, size_t n, struct v
 int luks_take_key(struct luks *l, const struct luks *from, struct vh_err *e)
 {
 	int r = from->key_bytes == l->info.key_bytes && from->key_bytes ?
-			crypt_volume_key_verify(l->cd, (const char *)from->key, from->key_bytes) : -EPERM;
+			luks_lib.crypt_volume_key_verify(l->cd, (const char *)from->key, from->key_bytes) : -EPERM;
 
 	if (r < 0)
 		return l->host->err(e, -EKEYREJECTED, "the LUKS header has changed: it is not that of this image any more");
