@@ -32,7 +32,7 @@ hold() {
 	esac
 	holder=$!
 	for ((k = 0; k < 200; k++)); do
-		vhost vol info "$seen" | grep -q "^In use: *yes" && return
+		vhost vol info "$seen" | grep -q "^In use: *yes" && kill -0 $holder 2>/dev/null && return
 		kill -0 $holder 2>/dev/null || break
 		sleep 0.02
 	done

@@ -70,7 +70,7 @@ void dir_identity(const struct stat *st, char out[160])
 	snprintf(out, 160, "file:%u:%u:%llu", major(st->st_dev), minor(st->st_dev), (unsigned long long)st->st_ino);
 }
 
-static const char *kind_of(mode_t m)
+const char *dir_kind(mode_t m)
 {
 	return S_ISDIR(m) ? "a folder" : S_ISLNK(m) ? "a symbolic link" : S_ISFIFO(m) ? "a FIFO" :
 	       S_ISSOCK(m) ? "a socket" : S_ISBLK(m) || S_ISCHR(m) ? "a device node" : "no regular file";
@@ -96,7 +96,7 @@ int dir_open_file(const struct dir_pool *p, const char *name, int flags, struct 
 		return dir_errno(e, -errno, p, name);
 	if (!S_ISREG(st.st_mode)) {
 		dir_hint(e, "volumes of a dir pool are regular files%s", S_ISLNK(st.st_mode) ? "; name its target" : "");
-		return dir_fail(e, -EINVAL, "%s/%s is %s", p->path, name, kind_of(st.st_mode));
+		return dir_fail(e, -EINVAL, "%s/%s is %s", p->path, name, dir_kind(st.st_mode));
 	}
 	fd = openat(p->fd, name, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)

@@ -32,6 +32,7 @@ int dir_open_file(const struct dir_pool *p, const char *name, int flags, struct 
 int dir_errno(struct vh_err *e, int code, const struct dir_pool *p, const char *name); /* "FOLDER/NAME: why" */
 int dir_sync(const struct dir_pool *p); /* makes renames, links and unlinks durable */
 void dir_identity(const struct stat *st, char out[160]);
+const char *dir_kind(mode_t m); /* "a folder", ... */
 int dir_cancelled(struct vh_job *j);
 void dir_progress(struct vh_job *j, uint64_t done, uint64_t total);
 

@@ -145,7 +145,7 @@ int64_t dir_meta_get(void *pool, const char *name, const char *key, char *buf, u
 	if (fstatat(p->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return dir_errno(e, -errno, p, name);
 	if (!S_ISREG(st.st_mode))
-		return dir_fail(e, -EINVAL, "%s/%s is no regular file", p->path, name);
+		return dir_fail(e, -EINVAL, "%s/%s is %s, and volumes are regular files", p->path, name, dir_kind(st.st_mode));
 	if (ret != -ENODATA && !no_xattr(ret))
 		return dir_errno(e, ret, p, name);
 	ret = sidecar_read(p, name, &lines);
