@@ -28,7 +28,7 @@ struct run {
 	struct term *term;
 	int serial_fd, console_fd, signal_fd, impatient;
 	int terms; /* atomic */
-	struct vh_watch *signal_watch;
+	struct vh_watch *signal_watch, *helper_watch;
 };
 
 static void serial_out(void *ctx, const void *data, size_t len)
@@ -243,6 +243,8 @@ static int serve(struct run *r, struct vh_err *e)
 	/* The last moment with privileges: from here on the guest may run. */
 	if (!ret)
 		ret = ctl_privs_drop(e);
+	if (!ret)
+		ctl_privs_follow(r->loop, &r->helper_watch);
 	if (!ret && !r->spec.paused)
 		ret = mach_start(r->mach, e);
 	if (ret)
@@ -273,6 +275,8 @@ static void clean_up(struct run *r)
 	sink_free(r->sink);
 	if (r->signal_watch)
 		loop_unwatch(r->signal_watch);
+	if (r->helper_watch)
+		loop_unwatch(r->helper_watch);
 	if (r->signal_fd >= 0 && !r->impatient) /* else it goes with the process */
 		close(r->signal_fd);
 	if (r->loop)

@@ -33,11 +33,13 @@ void ctl_detach_running(void);
 
 /*
  * Privileges. prepare(): before any thread and before guest memory exist; forks the small helper child when there are NICs and
- * this process is privileged. drop(): the last call before the guest's first instruction: no capability is left. end(): the
- * last call of all: the helper's work (what ports leave to it at close) is done when it returns.
+ * this process is privileged. drop(): the last call before the guest's first instruction: no capability is left. follow():
+ * what a helper that has left the terminal says goes on to this process's log; *out may be NULL, and is for loop_unwatch(). end():
+ * the last call of all: the helper's work (what ports leave to it at close) is done when it returns.
  */
 int ctl_privs_prepare(unsigned n_nics, struct vh_err *e);
 int ctl_privs_drop(struct vh_err *e);
+void ctl_privs_follow(struct vh_loop *l, struct vh_watch **out);
 void ctl_privs_end(void);
 
 /* The control socket. It has a thread of its own; calls into the machine run on main_loop. No JSON code runs before the first

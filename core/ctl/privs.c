@@ -22,6 +22,8 @@
 #include "ctl/ctl-i.h"
 #include "net/helper.h"
 #include "plug/secret.h"
+#include "util/log.h"
+#include "util/loop.h"
 
 #define SIG_DROP 33 /* glibc's SIGSETXID: pthread_sigmask and sigaction leave it alone */
 #define CAP_LAST 63
@@ -182,6 +184,26 @@ int ctl_privs_drop(struct vh_err *e)
 	/* No core file and no debugger of another user: guest memory is private. */
 	prctl(PR_SET_DUMPABLE, 0);
 	return ctl_drop_caps(e);
+}
+
+static void on_said(void *ctx, uint32_t events)
+{
+	struct vh_watch **w = ctx;
+
+	/* Of a helper that has died nothing more comes. */
+	if (net_helper_said() || !*w)
+		return;
+	loop_unwatch(*w);
+	*w = NULL;
+}
+
+void ctl_privs_follow(struct vh_loop *l, struct vh_watch **out)
+{
+	int fd = net_helper_said_fd();
+
+	*out = NULL;
+	if (fd >= 0 && loop_watch(l, fd, VH_IN, on_said, out, out) < 0)
+		log_warn("ctl", "what the network helper says is lost");
 }
 
 void ctl_privs_end(void)

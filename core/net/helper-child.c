@@ -18,7 +18,6 @@
 #include "plug/object.h"
 #include "plug/plug.h"
 
-#define PORTS_MAX 256u
 #define OPTIONS_MAX 256u
 
 struct child_port {
@@ -27,9 +26,9 @@ struct child_port {
 	struct vh_object *object;
 };
 static struct {
-	int sock, sealed;
+	int sock, said, sealed;
 	unsigned n;
-	struct child_port port[PORTS_MAX];
+	struct child_port port[HELPER_PORTS_MAX];
 	struct wire in, out;
 } child;
 
@@ -142,8 +141,8 @@ static int do_open(struct wire *w)
 	r = get_options(w, &opts, val, ptr);
 	if (r < 0 || w->bad || !type || !o.owner || !o.state || !o.pairs || o.pairs > HELPER_PAIRS_MAX)
 		return answer(-EPROTO, NULL);
-	if (child.n == PORTS_MAX)
-		return answer(err_set(&e, -ENOSPC, "a VM has at most %u NICs", PORTS_MAX), &e);
+	if (child.n == HELPER_PORTS_MAX)
+		return answer(err_set(&e, -ENOSPC, "a VM has at most %u NICs", HELPER_PORTS_MAX), &e);
 	r = plug_net(type, &p->ops, &e);
 	if (r < 0)
 		return answer(r, &e);
@@ -170,7 +169,11 @@ static int do_open(struct wire *w)
 	wire_put_u64(&child.out, child.n++);
 	wire_put(&child.out, &info, sizeof(info));
 	r = reply(NULL, 0);
-	return r ? r : send_fds(p, &info);
+	if (!r)
+		r = send_fds(p, &info);
+	if (!r) /* the VM's process goes on meanwhile */
+		net_watch_add(p->ops, p->port, o.owner);
+	return r;
 }
 
 static struct child_port *find(struct wire *w)
@@ -233,6 +236,7 @@ static void close_port(struct child_port *p)
 {
 	if (!p->port)
 		return;
+	net_watch_drop(p->port);
 	p->ops->close(p->port);
 	p->port = NULL;
 	plug_object_free(p->object);
@@ -257,7 +261,7 @@ static void do_seal(struct wire *w)
 		return;
 	child.sealed = 1;
 	if (wire_get_u64(w)) {
-		null = open("/dev/null", O_RDWR | O_CLOEXEC);
+		null = child.said >= 0 ? child.said : open("/dev/null", O_RDWR | O_CLOEXEC);
 		if (null >= 0) {
 			dup2(null, STDERR_FILENO);
 			close(null);
@@ -295,7 +299,7 @@ static int serve(struct wire *w)
 	return answer(-EPERM, NULL);
 }
 
-static void set_up(int sock)
+static void set_up(int sock, int said)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP, SIGUSR1, SIGUSR2 };
 	sigset_t none;
@@ -315,17 +319,21 @@ static void set_up(int sock)
 		dup2(null, STDOUT_FILENO);
 	}
 	/* Nothing of the parent stays open here: not its locks, not its sockets. */
-	child.sock = sock == 3 ? 3 : dup3(sock, 3, O_CLOEXEC);
-	if (child.sock < 0 || syscall(SYS_close_range, 4U, ~0U, 0U) < 0)
+	sock = fcntl(sock, F_DUPFD_CLOEXEC, 5);
+	said = said < 0 ? -1 : fcntl(said, F_DUPFD_CLOEXEC, 5);
+	child.sock = dup3(sock, 3, O_CLOEXEC);
+	child.said = said < 0 ? -1 : dup3(said, 4, O_CLOEXEC);
+	if (child.sock < 0 || syscall(SYS_close_range, child.said < 0 ? 4U : 5U, ~0U, 0U) < 0)
 		_exit(1);
 }
 
-void net_helper_child(int sock)
+void net_helper_child(int sock, int said)
 {
 	ssize_t n;
 
-	set_up(sock);
+	set_up(sock, said);
 	for (;;) {
+		net_watch_until(child.sock);
 		n = recv(child.sock, child.in.data, WIRE_MAX, 0);
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -15,10 +15,10 @@
 
 static struct {
 	pthread_mutex_t lock;
-	int sock;
+	int sock, said;
 	pid_t pid, parent;
 	struct wire w;
-} helper = { .lock = PTHREAD_MUTEX_INITIALIZER, .sock = -1 };
+} helper = { .lock = PTHREAD_MUTEX_INITIALIZER, .sock = -1, .said = -1 };
 
 int net_helper_active(void)
 {
@@ -33,29 +33,37 @@ int net_helper_pid(void)
 int net_helper_start(struct vh_err *e)
 {
 	sigset_t all, old;
-	int s[2], err;
+	int s[2], said[2], err;
 	pid_t pid;
 
 	if (net_helper_active())
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s) < 0)
 		return err_set(e, -errno, "cannot make the helper's socket: %s", g_strerror(errno));
+	/* Without it what the helper says later is lost, no more. */
+	if (pipe2(said, O_CLOEXEC | O_NONBLOCK) < 0)
+		said[0] = said[1] = -1;
 	/* The child takes no signal before it has said what it ignores. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pid = fork();
 	if (!pid) {
 		close(s[0]);
-		net_helper_child(s[1]);
+		net_helper_child(s[1], said[1]);
 	}
 	err = errno;
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	close(s[1]);
+	if (said[1] >= 0)
+		close(said[1]);
 	if (pid < 0) {
 		close(s[0]);
+		if (said[0] >= 0)
+			close(said[0]);
 		return err_set(e, -err, "cannot fork the network helper: %s", g_strerror(err));
 	}
 	helper.sock = s[0];
+	helper.said = said[0];
 	helper.pid = pid;
 	helper.parent = getpid();
 	return 0;
@@ -272,6 +280,22 @@ void net_helper_close(uint64_t id)
 	pthread_mutex_unlock(&helper.lock);
 }
 
+int net_helper_said_fd(void)
+{
+	return net_helper_active() ? helper.said : -1;
+}
+
+int net_helper_said(void)
+{
+	char buf[4096];
+	ssize_t n = 0;
+
+	while (helper.said >= 0 && (n = read(helper.said, buf, sizeof(buf))) > 0)
+		if (write(STDERR_FILENO, buf, (size_t)n) < 0)
+			return 1;
+	return n < 0;
+}
+
 void net_helper_end(void)
 {
 	pid_t r;
@@ -283,5 +307,9 @@ void net_helper_end(void)
 	do
 		r = waitpid(helper.pid, NULL, 0);
 	while (r < 0 && errno == EINTR);
+	net_helper_said();
+	if (helper.said >= 0)
+		close(helper.said);
+	helper.said = -1;
 	helper.pid = 0;
 }

@@ -19,6 +19,10 @@ void net_helper_preload(const char *type);
  * comes after. quiet: it gives its standard error away, for the VM's process leaves the terminal. */
 int net_helper_seal(int quiet, struct vh_err *e);
 void net_helper_end(void); /* [main] waits until it has closed every port and ended */
+/* What a quiet helper says: readable when there is something, which net_helper_said() writes to standard error. -1: no helper.
+ * [main] */
+int net_helper_said_fd(void);
+int net_helper_said(void); /* 0: it has ended */
 int net_helper_pid(void);  /* 0: none; for tests */
 
 /* port.c's side; serialised inside, any thread. fds: room for c->pairs; they are the caller's. */
@@ -35,9 +39,14 @@ int net_gc_stale(const struct vh_net_ops *ops, const char *state);
 /* helper-child.c: the child, from the fork on. */
 enum { HELPER_PRELOAD = 1, HELPER_OPEN, HELPER_SET_LINK, HELPER_SET_FILTER, HELPER_CLOSE, HELPER_SEAL };
 #define HELPER_FDS 64u         /* in one message */
+#define HELPER_PORTS_MAX 256u
 #define HELPER_PAIRS_MAX 256u
 #define HELPER_ADDRS_MAX 256u  /* in a filter, of each kind */
-void net_helper_child(int sock) __attribute__((noreturn));
+void net_helper_child(int sock, int said) __attribute__((noreturn)); /* said: where it writes once it is quiet; -1: nowhere */
+/* helper-watch.c: its ports watched and repaired. */
+void net_watch_add(const struct vh_net_ops *ops, void *port, const char *owner);
+void net_watch_drop(const void *port);
+void net_watch_until(int sock); /* returns when that has something to read */
 /* helper-seccomp.c: what the child may still call. */
 int net_helper_confine(void);
 

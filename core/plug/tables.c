@@ -91,6 +91,8 @@ static const struct plug_member net_members[] = {
 	NET(stop, 0, "a network needs nothing kept"),
 	NET(plan_start, 0, "what starting a network makes is not told"),
 	NET(describe, 0, "the parts of a network are not told"),
+	NET(watch, 0, "what others remove from under a port is not put back"),
+	NET(repair, 0, "what others remove from under a port is not put back"),
 };
 
 static const struct plug_member filter_members[] = {

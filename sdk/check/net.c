@@ -8,6 +8,7 @@
 #include <glib.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -249,6 +250,41 @@ static int alive(void *ctx, const char *owner)
 	return *(int *)ctx;
 }
 
+static void changed(void *ctx, const char *text)
+{
+	check_fail(ctx, "repair() of what is whole changed something: %s", text ? text : "NULL");
+}
+
+static void net_watch(struct check_ctx *c)
+{
+	struct vh_err e = {0};
+	struct vh_net_info i;
+	struct pollfd f = {.events = POLLIN};
+	struct env v;
+	void *p;
+	int r;
+
+	env_open(&v, c);
+	CHECK(c, !v.ops->watch == !v.ops->repair, "watch() and repair() come together");
+	if (!v.ops->watch)
+		check_skip(c, "this backend repairs nothing");
+	p = port(&v, 1);
+	f.fd = v.ops->watch(p, &e);
+	if (f.fd < 0)
+		CHECK(c, e.cause || f.fd == -EOPNOTSUPP, "watch() failed with %d, and said nothing", f.fd);
+	for (int k = 0; f.fd >= 0 && k < 3; k++) {
+		r = v.ops->repair(p, changed, c, &e);
+		CHECK(c, !r, "repair() of what is whole gave %d %s, not 0", r, e.cause ? e.cause : "");
+		CHECK(c, poll(&f, 1, 0) >= 0 && !(f.revents & POLLNVAL), "watch() gave %d, which is no open fd", f.fd);
+		CHECK(c, fcntl(f.fd, F_GETFD) & FD_CLOEXEC, "the fd of watch() is not close-on-exec");
+	}
+	get_info(&v, p, &i);
+	check_info(&v, &i, 1);
+	v.ops->close(p);
+	CHECK(c, f.fd < 0 || fcntl(f.fd, F_GETFD) < 0, "close() left the fd of watch() open");
+	unchanged(&v, "close()");
+}
+
 static void net_gc(struct check_ctx *c)
 {
 	struct vh_err e = {0};
@@ -383,6 +419,7 @@ static const struct check checks[] = {
 	{"net-flags", "open flags that must be understood are", HDR, net_flags, VH_KIND_NET, 60},
 	{"net-plan", "plan() tells the steps and makes none", HDR, net_plan, VH_KIND_NET, 60},
 	{"net-link", "the link goes down and up, and info() tells it", HDR, net_link, VH_KIND_NET, 60},
+	{"net-watch", "repair() leaves what is whole as it is", HDR, net_watch, VH_KIND_NET, 60},
 	{"net-gc", "gc() leaves what the living have", HDR, net_gc, VH_KIND_NET, 60},
 	{"net-kinds", "kinds of networks are words, each once", HDR, net_kinds, VH_KIND_NET, 60},
 	{"net-start", "start() and stop() may be repeated, gc() does for the dead what stop() does, looking changes nothing", HDR, net_start, VH_KIND_NET,

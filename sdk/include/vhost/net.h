@@ -94,7 +94,7 @@ struct vh_net_filter {
 	uint8_t mac[6], resv[2]; /* the guest's own address, which it may have changed; zero: as it was */
 };
 
-/* One step of what open() would do, for people: "create bridge br0". */
+/* One step of what open() would do, or of what repair() did, for people: "create bridge br0". */
 typedef void vh_net_step_fn(void *ctx, const char *text);
 /* One kernel object found by gc(). */
 typedef void vh_net_gc_fn(void *ctx, const char *object, const char *owner, int result);
@@ -130,6 +130,15 @@ struct vh_net_ops {
 	int (*plan_start)(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 	/* [main] The parts that exist now, from the uplink down. */
 	int (*describe)(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, struct vh_err *e);
+	/* [main] An fd that is readable when others may have changed what the port lies on; borrowed, valid until close().
+	 * Negative: there is none, and repair() is not called. Comes with repair(). */
+	int (*watch)(void *port, struct vh_err *e);
+	/* [main][privileged] may block. What others took from under the port is put back: a bridge that was deleted, an uplink
+	 * that was gone and has returned. What somebody meanwhile uses otherwise stays his, and what people did to the port
+	 * itself stays done. Called once after watch() and when its fd was readable, which is read empty; seldom enough that a
+	 * quarrel with another program takes no time. 1: something was put back, and fn is told what, each in a line; 0:
+	 * nothing is amiss; -errno: it cannot be put back now, with the reason: asked again later. */
+	int (*repair)(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 };
 
 #endif

@@ -371,7 +371,7 @@ static void hostile_requests(void)
 
 		if (!pid) {
 			close(s[0]);
-			net_helper_child(s[1]);
+			net_helper_child(s[1], -1);
 		}
 		close(s[1]);
 		if (sealed) {
