@@ -131,6 +131,8 @@ static const struct vh_net_ops bridge_ops = {
 	.stop = bridge_stop,
 	.plan_start = bridge_plan_start,
 	.describe = bridge_describe,
+	.watch = bridge_watch,
+	.repair = bridge_repair,
 };
 
 VH_PLUGIN_NOTE("bridge", VH_KIND_NET);

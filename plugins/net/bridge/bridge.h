@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
-/* The parts of the plugin: bridge.c (options, tables), switch.c (the bridge that ports share), port.c (taps on it), network.c. */
+/* The parts of the plugin: bridge.c (options, tables), switch.c (the bridge that ports share), port.c (taps on it), repair.c (what
+ * others take away), network.c. */
 #ifndef BRIDGE_BRIDGE_H
 #define BRIDGE_BRIDGE_H
 
 #include "bridgedev.h"
+#include "linkwatch.h"
 #include "step.h"
 #include "tapport.h"
 
@@ -52,10 +54,21 @@ struct bridge_port {
 	struct tapport t;
 	int bridge;     /* its ifindex */
 	int ours;       /* a vhost made the bridge: the last user removes it */
+	struct bridge_want want; /* for repairs: without owner and texts; the MAC address is the one that the bridge has */
+	struct linkwatch watch;
+	int failed;              /* the last repair, and its undoing may have failed as well */
+	char tmp[16];            /* the name under which that one made a bridge, or "" */
 };
 int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 int bridge_open(const struct vh_net_open *o, void **port, struct vh_err *e);
 void bridge_close(void *port);
+/* The journal's entry of a port; tmp: the name under which the bridge is being made, NULL: it is there. */
+int bridge_journal(const char *state, const char *owner, const char *tap, const char *bridge, const char *tmp, struct vh_err *e);
+
+/* ---- repair.c ---- */
+
+int bridge_watch(void *port, struct vh_err *e);
+int bridge_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 
 /* ---- network.c ---- */
 

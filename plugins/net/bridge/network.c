@@ -102,6 +102,9 @@ static int stop(struct nl *nl, const struct vh_network *n, const struct bridge_w
 		if (r < 0)
 			return net_host->err(e, r, "cannot remove bridge %s: %s", br.name, nl->text[0] ? nl->text : strerror(-r));
 	}
+	/* Somebody has deleted it: the card gets back what it had. */
+	if (r == -ENODEV && w->uplink[0])
+		uplink_collect(nl, n->state, NULL, NULL);
 	journal_remove(n->state, n->owner);
 	return 0;
 }

@@ -71,17 +71,18 @@ int bridge_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx, stru
 	return 0;
 }
 
-static int write_plan(const struct vh_net_open *o, const struct bridge_want *w, const char *tmp, struct vh_err *e)
+int bridge_journal(const char *state, const char *owner, const char *tap, const char *bridge, const char *tmp, struct vh_err *e)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), "%s%s%s%s%stap %s\n", tmp ? "bridge " : "", tmp ? tmp : "", tmp ? " " : "", tmp ? w->dev.name : "",
-		 tmp ? "\n" : "", o->ifname ? o->ifname : "vnetN");
-	return told_write(o->state, o->owner, text, e);
+	snprintf(text, sizeof(text), "%s%s%s%s%stap %s\n", tmp ? "bridge " : "", tmp ? tmp : "", tmp ? " " : "", tmp ? bridge : "",
+		 tmp ? "\n" : "", tap ? tap : "vnetN");
+	return told_write(state, owner, text, e);
 }
 
 static void port_free(struct bridge_port *p)
 {
+	linkwatch_close(&p->watch);
 	tapport_drop(&p->t);
 	free(p);
 }
@@ -103,7 +104,7 @@ static int attach(struct nl *nl, const struct vh_net_open *o, const struct bridg
 
 	if (r)
 		return r;
-	r = write_plan(o, w, s.make ? s.tmp : NULL, e);
+	r = bridge_journal(o->state, o->owner, o->ifname, w->dev.name, s.make ? s.tmp : NULL, e);
 	if (r < 0)
 		return r;
 	p->ours = s.make || tag_ours(s.br.alias);
@@ -113,6 +114,10 @@ static int attach(struct nl *nl, const struct vh_net_open *o, const struct bridg
 	if (!r)
 		r = brport_attach(nl, &p->t.tap, &port_want, &s.br, &p->t.info, e);
 	p->bridge = s.br.ifindex;
+	p->want = *w;
+	p->want.dev.owner = p->want.dev.address.text = NULL;
+	p->want.have_mac = 1;
+	memcpy(p->want.dev.mac, s.br.mac, sizeof(s.br.mac));
 	if (!r)
 		return 0;
 	drop_tap(nl, p, s.made || s.joined);

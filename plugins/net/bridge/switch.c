@@ -204,6 +204,8 @@ int switch_down(struct nl *nl, const char *state, int bridge, const char *held)
 
 	if (uplink_of(state, bridge, name)) {
 		r = nl_link_get(nl, bridge, NULL, &br);
+		if (r == -ENODEV) /* somebody has deleted it */
+			return uplink_leave(nl, state, bridge);
 		if (!r && !tag_removable(br.alias, held))
 			return 0;
 		if (!r)

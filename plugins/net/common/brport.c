@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -75,4 +76,31 @@ int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want
 				     nl->text[0] ? nl->text : strerror(-r));
 	return net_host->err(e, r, "cannot attach %s with MTU %u to bridge %s: %s", tap->ifname, info->mtu, br->name,
 			     nl->text[0] ? nl->text : strerror(-r));
+}
+
+int brport_again(struct nl *nl, const struct vh_net_info *info, const struct brport_want *w, const struct nl_link *br, struct vh_err *e)
+{
+	int i = (int)info->ifindex, r;
+	char why[128];
+
+	/* Down, so that it passes nothing before it is what it shall be. */
+	if (w->isolated || w->extra)
+		nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, 0);
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, -1);
+	nl_put_u32(nl, IFLA_MASTER, (uint32_t)br->ifindex);
+	if (w->isolated)
+		put_isolated(nl, i);
+	if (w->extra)
+		w->extra(nl, i, w->ctx);
+	if (info->link && (w->isolated || w->extra))
+		nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, 1);
+	r = nl_commit(nl);
+	if (!r)
+		return 0;
+	snprintf(why, sizeof(why), "%s", nl->text[0] ? nl->text : strerror(-r));
+	/* The requests behind one that failed have been done all the same. */
+	nl_link_begin(nl, RTM_SETLINK, 0, AF_UNSPEC, i, NULL, -1);
+	nl_put_u32(nl, IFLA_MASTER, 0);
+	nl_commit(nl);
+	return net_host->err(e, r, "cannot attach %s to bridge %s again: %s", info->ifname, br->name, why);
 }

@@ -23,5 +23,8 @@ void brport_mac(const uint8_t guest[6], uint8_t mac[6]);
 /* Attaches a tap that is just made and sets it up, in one batch; fills in info (all but what is the backend's own). */
 int brport_attach(struct nl *nl, const struct tap *tap, const struct brport_want *w, const struct nl_link *br,
 		  struct vh_net_info *info, struct vh_err *e);
+/* Attaches a port that has been one already to a bridge again, in one batch. up: its link is not down. What is the port's own
+ * (address, MTU, tag) stays as it is; of w: isolated, extra. */
+int brport_again(struct nl *nl, const struct vh_net_info *info, const struct brport_want *w, const struct nl_link *br, struct vh_err *e);
 
 #endif

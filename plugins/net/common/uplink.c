@@ -324,29 +324,6 @@ static int move_back(struct nl *nl, const struct record *rec, const struct nl_li
 	return r;
 }
 
-int uplink_leave(struct nl *nl, const char *state, int bridge)
-{
-	struct nl_link up, br;
-	struct record rec;
-	int have = state ? record_read(state, bridge, &rec) : 0, r;
-
-	if (have != 1)
-		return have;
-	r = nl_link_get(nl, rec.ifindex, NULL, &up);
-	if (!r)
-		r = nl_link_get(nl, bridge, NULL, &br);
-	if (!r && tag_ours(br.alias) && (!up.master || up.master == bridge))
-		r = move_back(nl, &rec, &up, &br);
-	/* An uplink that has gone, or that somebody put elsewhere, is not ours any more. */
-	if (r == -ENODEV)
-		r = 0;
-	rtset_free(&rec.set);
-	/* One that could not be moved back is kept for gc(), which tries again. */
-	if (!r)
-		record_remove(state, bridge);
-	return r;
-}
-
 static int restore(struct nl *nl, const char *state, int bridge, struct record *rec)
 {
 	unsigned refused = 0;
@@ -367,6 +344,34 @@ static int restore(struct nl *nl, const char *state, int bridge, struct record *
 	}
 	if (r == -ENODEV)
 		r = 0;
+	if (!r)
+		record_remove(state, bridge);
+	return r;
+}
+
+int uplink_leave(struct nl *nl, const char *state, int bridge)
+{
+	struct nl_link up, br;
+	struct record rec;
+	int have = state ? record_read(state, bridge, &rec) : 0, r;
+
+	if (have != 1)
+		return have;
+	r = nl_link_get(nl, bridge, NULL, &br);
+	if (r == -ENODEV) {
+		r = restore(nl, state, bridge, &rec);
+		rtset_free(&rec.set);
+		return r;
+	}
+	if (!r)
+		r = nl_link_get(nl, rec.ifindex, NULL, &up);
+	if (!r && tag_ours(br.alias) && (!up.master || up.master == bridge))
+		r = move_back(nl, &rec, &up, &br);
+	/* An uplink that has gone, or that somebody put elsewhere, is not ours any more. */
+	if (r == -ENODEV)
+		r = 0;
+	rtset_free(&rec.set);
+	/* One that could not be moved back is kept for gc(), which tries again. */
 	if (!r)
 		record_remove(state, bridge);
 	return r;

@@ -19,7 +19,8 @@ int uplink_join(struct nl *nl, const char *state, const struct nl_link *up, cons
 int uplink_plan(struct nl *nl, const struct nl_link *up, const char *bridge, const struct plan *p, struct vh_err *e);
 /* The bridge's uplink, by its record: its ifindex and name, or 0. */
 int uplink_of(const char *state, int bridge, char name[16]);
-/* Moves everything back. What cannot be is logged, for the bridge is about to go. 0 also when it has none. */
+/* Moves everything back; of a bridge that is gone, what the record has. What cannot be is logged, for the bridge is about to go. 0
+ * also when it has none. */
 int uplink_leave(struct nl *nl, const char *state, int bridge);
 /* gc: records of bridges that are gone: what was on their uplinks comes back, unless somebody has given them addresses. fn may
  * be NULL. */

@@ -259,6 +259,47 @@ static void in_helper(void)
 	g_assert_cmpstr(before, ==, end);
 }
 
+/* A sealed helper that has left the terminal puts back what others delete, and says so where its parent is told. */
+static void helper_repairs(void)
+{
+	struct net_port *a, *b;
+	char said[4096] = "";
+	gsize n = 0;
+
+	if (!begin())
+		return;
+	g_autofree char *before = netns_state();
+
+	g_assert_cmpint(net_helper_start(NULL), ==, 0);
+	a = must_open("br9,create=on,isolated=off", 0, 1);
+	b = must_open("br9,create=on,address=192.0.2.1/24", 1, 1);
+	g_assert_cmpint(net_helper_seal(1, NULL), ==, 0);
+	frame_passes(a, b);
+	run_ok("ip link del br9");
+	frame_passes(b, a);
+	g_assert_true(shows("192.0.2.1/24", "ip -o addr show br9"));
+	while (n < sizeof(said) - 1 && strstr(said, "(vnet1) of VM t: ") == NULL) {
+		struct pollfd p = { net_helper_said_fd(), POLLIN, 0 };
+
+		g_assert_cmpint(poll(&p, 1, 5000), ==, 1);
+		ssize_t r = read(p.fd, said + n, sizeof(said) - 1 - n);
+
+		g_assert_cmpint(r, >, 0);
+		n += (gsize)r;
+	}
+	g_assert_nonnull(strstr(said, "vhost: warning: net.repair: NIC 0 (vnet0) of VM t: bridge br9 was deleted by another program"));
+	g_assert_nonnull(strstr(said, "NIC 1 (vnet1) of VM t: bridge br9 was deleted by another program"));
+	g_assert_nonnull(strstr(said, "made again"));
+	/* It answers all the same, and its last port takes the bridge along. */
+	g_assert_cmpint(net_port_set_link(a, 0, NULL), ==, 0);
+	net_port_close(a);
+	net_port_close(b);
+	net_helper_end();
+	g_autofree char *after = netns_state();
+
+	g_assert_cmpstr(before, ==, after);
+}
+
 /* The VM's process is killed; its helper cleans up by itself. */
 static void parent_killed(void)
 {
@@ -474,6 +515,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/port/in-this-process", in_process);
 	g_test_add_func("/port/in-the-helper", in_helper);
 	g_test_add_func("/port/filters-in-the-helper", filters_in_helper);
+	g_test_add_func("/port/a-sealed-helper-repairs", helper_repairs);
 	g_test_add_func("/port/opening-collects-what-the-dead-left", open_collects);
 	g_test_add_func("/port/helper-cleans-up-after-a-killed-vm", parent_killed);
 	g_test_add_func("/port/helper-ignores-the-terminals-signals", ignores_signals);
