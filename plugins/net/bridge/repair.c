@@ -70,11 +70,15 @@ static int uplink_gone(struct nl *nl, const struct bridge_port *p, struct vh_err
 	int has = uplink_of(p->t.state, p->bridge, name), r;
 
 	r = has ? nl_link_get(nl, has, NULL, &up) : -ENODEV;
-	if (!r)
-		return up.master && up.master != p->bridge ? uplink_check(nl, up.name, p->bridge, &up, e) : 0;
+	if (!r) {
+		memcpy(name, up.name, sizeof(name));
+		return up.master && up.master != p->bridge ? uplink_check(nl, name, p->bridge, &up, e) : 0;
+	}
 	if (r == -ENODEV)
 		r = nl_link_get(nl, 0, p->want.uplink, &up);
-	return r == -ENODEV ? 0 : r ? r : up.master == p->bridge ? 0 : UPLINK;
+	if (r && r != -ENODEV)
+		return net_host->err(e, r, "cannot look for uplink %s: %s", p->want.uplink, nl->text[0] ? nl->text : strerror(-r));
+	return r || up.master == p->bridge ? 0 : UPLINK;
 }
 
 static int amiss(struct nl *nl, struct bridge_port *p, struct vh_err *e)
@@ -106,6 +110,12 @@ static void on_entry(void *ctx, const char *owner, const char *text)
 		snprintf(m->owner, sizeof(m->owner), "%s", owner);
 }
 
+/* It is not there, or cannot be one. */
+static int refused(int r)
+{
+	return r == -ENOENT || r == -EBUSY || r == -EINVAL;
+}
+
 /* [locked] */
 static int mend(struct nl *nl, struct bridge_port *p, int what, struct bridge_switch *s, struct vh_err *e)
 {
@@ -122,7 +132,7 @@ static int mend(struct nl *nl, struct bridge_port *p, int what, struct bridge_sw
 	if (!w.dev.mtu && p->t.info.mtu != 1500)
 		w.dev.mtu = (uint16_t)p->t.info.mtu;
 	/* The guests have each other at least; the next look is about the uplink. */
-	if (what == BRIDGE && w.uplink[0] && (!p->ours || uplink_check(nl, w.uplink, 0, &up, NULL))) {
+	if (what == BRIDGE && w.uplink[0] && (!p->ours || refused(uplink_check(nl, w.uplink, 0, &up, NULL)))) {
 		w.dev.no_addrgen = 1;
 		w.uplink[0] = '\0';
 	}

@@ -124,14 +124,31 @@ static void warn_silent(const struct nl_link *br)
 			 2 * br->forward_delay / 100);
 }
 
+struct given_back {
+	const char *uplink;
+	int result;
+};
+
+static void given_back(void *ctx, const char *uplink, int result)
+{
+	struct given_back *g = ctx;
+
+	if (!strcmp(uplink, g->uplink))
+		g->result = result;
+}
+
 int switch_up(struct nl *nl, const struct bridge_want *w, const char *state, struct bridge_switch *s, struct vh_err *e)
 {
+	struct given_back back = { w->uplink, 0 };
 	struct bridgedev_want dev;
 	int r = 0;
 
 	if (s->join) {
-		/* What it had when somebody deleted its bridge comes back first. */
-		uplink_collect(nl, state, NULL, NULL);
+		/* What it had when somebody deleted its bridge comes back first: the record of that says nothing once it has joined. */
+		uplink_collect(nl, state, given_back, &back);
+		if (back.result < 0)
+			return net_host->err(e, back.result, "uplink %s cannot be given back what it had on a bridge that was deleted: %s",
+					     w->uplink, nl->text[0] ? nl->text : strerror(-back.result));
 		r = uplink_check(nl, w->uplink, s->br.ifindex, &s->up, e);
 		if (r)
 			return r;

@@ -181,14 +181,6 @@ static int link_local(const struct nlmsghdr *h)
 	return ifa(h)->ifa_family == AF_INET6 ? a[0] == 0xfe && (a[1] & 0xc0) == 0x80 : ifa(h)->ifa_scope == RT_SCOPE_LINK;
 }
 
-int rtset_has_address(const struct rtset *s)
-{
-	for (unsigned i = 0; i < s->addrs; i++)
-		if (!link_local(s->msg[i]))
-			return 1;
-	return 0;
-}
-
 const struct nlmsghdr *rtset_unmovable(const struct rtset *s)
 {
 	for (unsigned i = s->addrs; i < s->n; i++)
@@ -201,6 +193,14 @@ static int has_same_address(const struct rtset *s, const struct nlmsghdr *h)
 {
 	for (unsigned i = 0; i < s->addrs; i++)
 		if (ifa(s->msg[i])->ifa_family == ifa(h)->ifa_family && same_attr(local(s->msg[i]), local(h)))
+			return 1;
+	return 0;
+}
+
+int rtset_has_other(const struct rtset *s, const struct rtset *known)
+{
+	for (unsigned i = 0; i < s->addrs; i++)
+		if (!link_local(s->msg[i]) && !has_same_address(known, s->msg[i]))
 			return 1;
 	return 0;
 }

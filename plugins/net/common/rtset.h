@@ -33,7 +33,7 @@ void rtset_drop_own(struct rtset *s, const struct rtset *keep);
 void rtset_age(struct rtset *s, uint32_t seconds); /* lifetimes become shorter; what is over goes */
 /* A route that cannot be moved, for it is made of a nexthop object, which others may use too; NULL: none. */
 const struct nlmsghdr *rtset_unmovable(const struct rtset *s);
-int rtset_has_address(const struct rtset *s);      /* one that is not link-local */
+int rtset_has_other(const struct rtset *s, const struct rtset *known); /* an address, not link-local, that `known` does not have */
 /* For people: "route 192.0.2.0/24 via 10.0.0.1". */
 void rtset_text(const struct nlmsghdr *h, char *out, size_t cap);
 void rtset_write(const struct rtset *s, FILE *f);  /* a line each: "nl HEX" */

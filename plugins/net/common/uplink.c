@@ -327,21 +327,23 @@ static int move_back(struct nl *nl, const struct record *rec, const struct nl_li
 static int restore(struct nl *nl, const char *state, int bridge, struct record *rec)
 {
 	unsigned refused = 0;
-	struct rtset now;
+	struct rtset now = { 0 };
 	struct nl_link up;
-	int r = nl_link_get(nl, rec->ifindex, NULL, &up);
+	int r = nl_link_get(nl, rec->ifindex, NULL, &up), ours;
 
-	if (!r && !up.master && !strcmp(up.name, rec->name) && !rtset_get(nl, up.ifindex, &now)) {
-		if (!rtset_has_address(&now)) {
-			rtset_age(&rec->set, (uint32_t)(boottime() - rec->boottime));
-			r = rtset_add(nl, &rec->set, up.ifindex, up.ifindex, up.name, up.name, &refused);
-			if (!r)
-				r = rtset_trim(nl, &rec->set, NULL, up.ifindex, up.ifindex);
-		}
-		rtset_free(&now);
+	ours = !r && !up.master && !strcmp(up.name, rec->name);
+	if (ours)
+		r = rtset_get(nl, up.ifindex, &now);
+	/* Of its own it may have some from a restoring that did not come to its end. */
+	if (ours && !r && !rtset_has_other(&now, &rec->set)) {
+		rtset_age(&rec->set, (uint32_t)(boottime() - rec->boottime));
+		r = rtset_add(nl, &rec->set, up.ifindex, up.ifindex, up.name, up.name, &refused);
 		if (!r)
-			r = release(nl, rec);
+			r = rtset_trim(nl, &rec->set, NULL, up.ifindex, up.ifindex);
 	}
+	rtset_free(&now);
+	if (ours && !r)
+		r = release(nl, rec);
 	if (r == -ENODEV)
 		r = 0;
 	if (!r)

@@ -6,82 +6,9 @@
 
 #include "bridge.h"
 #include "netcase.h"
-#include "nlstate.h"
+#include "repairtest.h"
 
 #define NETWORK "vhost:@lan:0123456789abcdef"
-
-static GString *told;
-
-static void hear(void *ctx, const char *text)
-{
-	g_string_append_printf(told, "%s\n", text);
-}
-
-static int repair(void *port, struct vh_err *e)
-{
-	g_string_truncate(told, 0);
-	return ops->repair(port, hear, NULL, e);
-}
-
-/* Put back, and the look after it finds all well. */
-static void repaired(void *port, const char *text)
-{
-	ERR_AUTO(e);
-	int r = repair(port, &e);
-
-	g_assert_cmpstr(e.cause, ==, NULL);
-	g_assert_cmpint(r, ==, 1);
-	if (!strstr(told->str, text))
-		g_error("'%s' is not in '%s'", text, told->str);
-	g_assert_cmpint(repair(port, &e), ==, 0);
-	g_assert_cmpstr(e.cause, ==, NULL);
-	g_assert_cmpstr(told->str, ==, "");
-}
-
-static void in_vain(void *port, int code, const char *cause, const char *remedy)
-{
-	ERR_AUTO(e);
-
-	g_assert_cmpint(repair(port, &e), ==, code);
-	g_assert_nonnull(e.cause);
-	if (!strstr(e.cause, cause))
-		g_error("'%s' is not in '%s'", cause, e.cause);
-	if (!e.remedy || !strstr(e.remedy, remedy))
-		g_error("'%s' is not in '%s'", remedy, e.remedy);
-	g_assert_cmpstr(told->str, ==, "");
-}
-
-static void untouched(void *port)
-{
-	g_autofree char *before = net_state();
-	ERR_AUTO(e);
-
-	g_assert_cmpint(repair(port, &e), ==, 0);
-	g_assert_cmpstr(e.cause, ==, NULL);
-	same_state(before);
-}
-
-/* What is made anew has another number, and so another place in lists. */
-static int by_text(gconstpointer a, gconstpointer b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static char *unordered(void)
-{
-	g_autofree char *text = netns_state();
-	g_auto(GStrv) line = g_strsplit(text, "\n", -1);
-
-	qsort(line, g_strv_length(line), sizeof(*line), by_text);
-	return g_strjoinv("\n", line);
-}
-
-static void same_as(const char *before)
-{
-	g_autofree char *now = unordered();
-
-	g_assert_cmpstr(before, ==, now);
-}
 
 static int begin(void)
 {
@@ -91,15 +18,6 @@ static int begin(void)
 	/* Which the kernel would make at a time of its own. */
 	run_ok("echo 1 >/proc/sys/net/ipv6/conf/default/addr_gen_mode");
 	return 1;
-}
-
-static void *watched(const struct spec *s)
-{
-	void *port = must_open(s);
-
-	g_assert_cmpint(ops->watch(port, NULL), >=, 0);
-	untouched(port);
-	return port;
 }
 
 static int noticed(void *port)
@@ -196,7 +114,7 @@ static void all_at_once(void)
 			g_usleep(1000);
 		if (repair(port, NULL) != 1)
 			_exit(1);
-		if (strstr(told->str, "made again"))
+		if (strstr(told, "made again"))
 			__atomic_fetch_add(&s->made, 1, __ATOMIC_SEQ_CST);
 		__atomic_fetch_add(&s->done, 1, __ATOMIC_SEQ_CST);
 		while (__atomic_load_n(&s->go, __ATOMIC_SEQ_CST) == 1)
@@ -399,7 +317,6 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", TRUE);
 	state = temp_folder("repair");
-	told = g_string_new(NULL);
 	g_assert_cmpint(vh_plugin_entry_v1(&plug_host, &p), ==, 0);
 	ops = p->get(VH_IID_NET);
 	g_test_add_func("/repair/the-bridge-is-deleted-under-two-ports", bridge_deleted);
@@ -414,6 +331,5 @@ int main(int argc, char **argv)
 	r = g_test_run();
 	run_ok("rm -rf %s", state);
 	g_free(state);
-	g_string_free(told, TRUE);
 	return r;
 }

@@ -541,6 +541,14 @@ static void bridge_deleted(void)
 	g_autofree char *stopped = everything();
 
 	same_text(before, stopped);
+	/* and the stop of what is not there any more */
+	must(start, "uplink=up0");
+	run_ok(IP "ip link del br-lan");
+	must(stop, "uplink=up0");
+	g_autofree char *gone = everything();
+
+	same_text(before, gone);
+	g_assert_cmpuint(journals(), ==, 0);
 	/* somebody was quicker: his addresses stay as they are */
 	must(start, "uplink=up0");
 	run_ok(IP "ip link del br-lan; ip addr add 192.0.2.200/24 dev up0");
