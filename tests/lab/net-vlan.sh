@@ -26,6 +26,7 @@ tap() {
 began=$SECONDS
 tap vlan "$BUILDDIR/tests/unit/net/test-net-vlan"
 tap vlan-faults "$BUILDDIR/tests/unit/net/test-net-vlan-faults"
+tap vlan-repair "$BUILDDIR/tests/unit/net/test-net-vlan-repair"
 tap isolation "$BUILDDIR/tests/unit/net/test-net-isolation"
 echo "# $((SECONDS - began)) s"
 finish

@@ -161,7 +161,7 @@ int shared_make(struct nl *nl, const struct vlan_want *w, const char *tmp_bridge
 	*made = 0;
 	if (fresh)
 		r = make_bridge(nl, w, tmp_bridge, s, e);
-	if (!r && w->filter && s->uplink.master != s->bridge.ifindex) {
+	if (!r && w->filter && s->uplink.ifindex && s->uplink.master != s->bridge.ifindex) {
 		*made = 1;
 		r = join_uplink(nl, w, s, e);
 		if (r < 0 && !fresh) {
@@ -170,7 +170,7 @@ int shared_make(struct nl *nl, const struct vlan_want *w, const char *tmp_bridge
 			nl_commit(nl);
 		}
 	}
-	if (!r && !w->filter && (!s->dev.ifindex || s->dev.master != s->bridge.ifindex)) {
+	if (!r && !w->filter && s->uplink.ifindex && (!s->dev.ifindex || s->dev.master != s->bridge.ifindex)) {
 		*made = 1;
 		r = make_dev(nl, w, tmp_dev, s, e);
 	}

@@ -267,6 +267,11 @@ static int check_dev(struct nl *nl, const struct vlan_want *w, struct vlan_share
 	return 0;
 }
 
+int shared_check_bridge(struct nl *nl, const struct vlan_want *w, struct vlan_shared *s, struct vh_err *e)
+{
+	return s->bridge.ifindex ? check_bridge(nl, w, s, e) : pick_name(nl, w, s, e);
+}
+
 int shared_check(struct nl *nl, const struct vlan_want *w, struct vlan_shared *s, struct vh_err *e)
 {
 	int r = check_uplink(w, &s->uplink, e);

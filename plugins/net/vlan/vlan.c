@@ -57,13 +57,7 @@ static int vlan_plan(const struct vh_net_open *o, vh_net_step_fn *fn, void *ctx,
 	return 0;
 }
 
-struct port_vlans {
-	const struct vlan_want *w;
-	int uplink;
-};
-
-/* In the batch that attaches the tap: at no time it carries anything else. */
-static void put_vlans(struct nl *nl, int ifindex, void *ctx)
+void put_vlans(struct nl *nl, int ifindex, void *ctx)
 {
 	const struct port_vlans *v = ctx;
 	unsigned from = 0;
@@ -73,19 +67,21 @@ static void put_vlans(struct nl *nl, int ifindex, void *ctx)
 	if (v->w->native)
 		brvlan_put_one(nl, RTM_SETLINK, ifindex, BRVLAN_UNTAGGED, v->w->native);
 	from = 0;
-	brvlan_put(nl, RTM_SETLINK, v->uplink, &v->w->ids, &from);
+	if (v->uplink)
+		brvlan_put(nl, RTM_SETLINK, v->uplink, &v->w->ids, &from);
 }
 
-static int write_journal(const struct vh_net_open *o, const char *tmp_bridge, const char *tmp_dev, struct vh_err *e)
+int vlan_journal(const char *state, const char *owner, const char *tmp_bridge, const char *tmp_dev, struct vh_err *e)
 {
 	char text[64];
 
 	snprintf(text, sizeof(text), "vlan %s %s\n", tmp_bridge, tmp_dev);
-	return told_write(o->state, o->owner, text, e);
+	return told_write(state, owner, text, e);
 }
 
 static void port_free(struct vlan_port *p)
 {
+	linkwatch_close(&p->watch);
 	tapport_drop(&p->t);
 	free(p);
 }
@@ -156,7 +152,7 @@ static int vlan_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 	bridgedev_tmp_name(tmp_bridge);
 	bridgedev_tmp_name(tmp_dev);
 	if (!r)
-		r = write_journal(o, tmp_bridge, tmp_dev, e);
+		r = vlan_journal(o->state, o->owner, tmp_bridge, tmp_dev, e);
 	if (r < 0)
 		goto unlock;
 	r = shared_make(&nl, &p->want, tmp_bridge, tmp_dev, &s, &made, e);
@@ -164,6 +160,7 @@ static int vlan_open(const struct vh_net_open *o, void **port, struct vh_err *e)
 		r = attach(&nl, o, p, &s, e);
 		if (r < 0)
 			take_down(&nl, p, 1);
+		vlan_seen(p, &s);
 	}
 	if (r < 0)
 		journal_remove(o->state, o->owner);
@@ -239,6 +236,8 @@ static const struct vh_net_ops vlan_ops = {
 	.stop = vlan_stop,
 	.plan_start = vlan_plan_start,
 	.describe = vlan_describe,
+	.watch = vlan_watch,
+	.repair = vlan_repair,
 };
 
 VH_PLUGIN_NOTE("vlan", VH_KIND_NET);

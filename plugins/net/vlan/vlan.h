@@ -10,6 +10,7 @@
 
 #include "bridgedev.h"
 #include "brvlan.h"
+#include "linkwatch.h"
 #include "step.h"
 #include "tapport.h"
 
@@ -36,7 +37,22 @@ struct vlan_shared {
 struct vlan_port {
 	struct tapport t;
 	struct vlan_want want; /* owner is not kept */
+	/* For repairs: what the port lay on when it was last whole, by number, and the tag of the bridge. */
+	int bridge, uplink, dev;
+	char maker[256];
+	struct linkwatch watch;
+	int failed;            /* the last repair, and its undoing may have failed as well */
+	char tmp_bridge[16], tmp_dev[16]; /* the names under which that one made things, or "" */
 };
+
+/* A port's VLANs, in the batch that attaches it (brport_want.extra): at no time it carries anything else. */
+struct port_vlans {
+	const struct vlan_want *w;
+	int uplink; /* 0: there is none now */
+};
+void put_vlans(struct nl *nl, int ifindex, void *ctx);
+/* The journal's entry of a port; the names under which things are made. */
+int vlan_journal(const char *state, const char *owner, const char *tmp_bridge, const char *tmp_dev, struct vh_err *e);
 
 /* want.c. o may be NULL: a network's options only. */
 int vlan_want(const struct vh_opts *opts, const struct vh_net_open *o, struct vlan_want *w, struct vh_err *e);
@@ -49,7 +65,9 @@ const char *vlan_called(const struct vlan_want *w, char *out, size_t cap);
 int shared_find(struct nl *nl, const struct vlan_want *w, struct vlan_shared *s, struct vh_err *e);
 /* Whether it can be made or used; also what find cannot see. */
 int shared_check(struct nl *nl, const struct vlan_want *w, struct vlan_shared *s, struct vh_err *e);
-/* Makes what is missing, under these names first. Undoes itself. *made: anything was made. */
+/* The part of it that is about the bridge. */
+int shared_check_bridge(struct nl *nl, const struct vlan_want *w, struct vlan_shared *s, struct vh_err *e);
+/* Makes what is missing, under these names first; without an uplink the bridge alone. Undoes itself. *made: anything was made. */
 int shared_make(struct nl *nl, const struct vlan_want *w, const char *tmp_bridge, const char *tmp_dev, struct vlan_shared *s, int *made,
 		struct vh_err *e);
 /* Removes what nobody uses any more, and held (a network's tag, may be NULL) may let go: 1 removed, 0 in use or not to be removed. */
@@ -67,6 +85,11 @@ int vlan_start(const struct vh_network *n, struct vh_err *e);
 int vlan_stop(const struct vh_network *n, struct vh_err *e);
 int vlan_plan_start(const struct vh_network *n, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 int vlan_describe(const struct vh_network *n, vh_net_part_fn *fn, void *ctx, struct vh_err *e);
+
+/* repair.c */
+void vlan_seen(struct vlan_port *p, const struct vlan_shared *s); /* the port is whole */
+int vlan_watch(void *port, struct vh_err *e);
+int vlan_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
 
 /* gc.c */
 int vlan_gc(const char *state, int (*alive)(void *ctx, const char *owner), vh_net_gc_fn *fn, void *ctx, struct vh_err *e);
