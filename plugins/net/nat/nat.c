@@ -11,7 +11,7 @@
 
 #include "collect.h"
 #include "journal.h"
-#include "tapport.h"
+#include "port.h"
 #include "told.h"
 
 const struct vh_host *net_host;
@@ -92,6 +92,8 @@ static const struct vh_net_ops nat_ops = {
 	.stop = nat_stop,
 	.plan_start = nat_plan_start,
 	.describe = nat_describe,
+	.watch = port_watch,
+	.repair = port_repair,
 };
 
 VH_PLUGIN_NOTE("nat", VH_KIND_NET);

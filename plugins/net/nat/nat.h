@@ -83,6 +83,9 @@ int record_scan(const char *state, void (*fn)(void *ctx, const char *bridge), vo
 /* ---- table.c: nftables ---- */
 
 int table_put(const struct nat_want *w, const char *owner, struct vh_err *e); /* atomically instead of what was there */
+/* Its rules, without a tag, for table_again(): the options are gone by then. free(); NULL: no memory. */
+char *table_text(const struct nat_want *w);
+int table_again(const char *bridge, const char *rules, const char *owner, struct vh_err *e);
 int table_remove(const char *bridge); /* 1: it was there */
 int table_exists(const char *bridge);
 /* What other tables do to this network's traffic, for people; each with its remedy. */

@@ -1,26 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /* A NIC: a tap on the network's bridge. */
-#include "nat.h"
+#include "port.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "brport.h"
 #include "journal.h"
-#include "tapport.h"
 #include "told.h"
-
-struct nat_port {
-	struct tapport t;
-	int bridge; /* its ifindex */
-};
 
 static void port_free(struct nat_port *p)
 {
+	port_unwatch(p);
 	tapport_drop(&p->t);
+	free(p->rules);
 	free(p);
 }
 
@@ -65,7 +62,11 @@ static int attach(struct nl *nl, const struct vh_net_open *o, struct nat_want *w
 	if (r < 0)
 		return r;
 	p->bridge = br.ifindex;
-	r = tap_open(&p->t.tap, net_host, o->ifname, o->pairs, e);
+	snprintf(p->table_name, sizeof(p->table_name), "vhost_%s", w->bridge);
+	p->rules = table_text(w);
+	r = p->rules ? 0 : net_host->err(e, -ENOMEM, "no memory for the rules of bridge %s", w->bridge);
+	if (!r)
+		r = tap_open(&p->t.tap, net_host, o->ifname, o->pairs, e);
 	if (!r)
 		r = brport_attach(nl, &p->t.tap, &pw, &br, &p->t.info, e);
 	if (!r)

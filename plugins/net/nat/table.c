@@ -161,7 +161,34 @@ static char *ruleset(const struct nat_want *w, const char *owner)
 	return text;
 }
 
-int table_put(const struct nat_want *w, const char *owner, struct vh_err *e)
+#define OWNER_LATER "\001" /* no tag has it */
+
+char *table_text(const struct nat_want *w)
+{
+	return ruleset(w, OWNER_LATER);
+}
+
+/* The same rules with the tag in its places. NULL: no memory. */
+static char *with_owner(const char *rules, const char *owner)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	if (!f)
+		return NULL;
+	for (; *rules; rules++)
+		if (*rules == OWNER_LATER[0])
+			fputs(owner, f);
+		else
+			fputc(*rules, f);
+	if (!fclose(f))
+		return text;
+	free(text);
+	return NULL;
+}
+
+int table_again(const char *bridge, const char *rules, const char *owner, struct vh_err *e)
 {
 	char why[256] = "", *text;
 	int r;
@@ -169,9 +196,9 @@ int table_put(const struct nat_want *w, const char *owner, struct vh_err *e)
 	/* The tag becomes part of a text: nothing that could end the string that it is in. Nor more than a comment holds. */
 	if (strspn(owner, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@._:-") != strlen(owner) || strlen(owner) > 127)
 		return net_host->err(e, -EINVAL, "the host gave the owner tag '%s'", owner);
-	text = ruleset(w, owner);
+	text = rules ? with_owner(rules, owner) : NULL;
 	if (!text)
-		return net_host->err(e, -ENOMEM, "no memory for the rules of bridge %s", w->bridge);
+		return net_host->err(e, -ENOMEM, "no memory for the rules of bridge %s", bridge);
 	r = NET_FAULT("nft");
 	if (!r)
 		r = run(text, 0, NULL, why, sizeof(why));
@@ -184,7 +211,16 @@ int table_put(const struct nat_want *w, const char *owner, struct vh_err *e)
 		net_host->remedy(e, "run as root, or give the program CAP_NET_ADMIN");
 	else
 		net_host->remedy(e, "load the modules with 'modprobe -a nft_masq nft_nat nft_fib_inet', or see whether 'nft list ruleset' works");
-	return net_host->err(e, r, "cannot install the table vhost_%s: %s", w->bridge, why[0] ? why : strerror(-r));
+	return net_host->err(e, r, "cannot install the table vhost_%s: %s", bridge, why[0] ? why : strerror(-r));
+}
+
+int table_put(const struct nat_want *w, const char *owner, struct vh_err *e)
+{
+	char *rules = table_text(w);
+	int r = table_again(w->bridge, rules, owner, e);
+
+	free(rules);
+	return r;
 }
 
 int table_exists(const char *bridge)

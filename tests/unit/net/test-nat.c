@@ -2,6 +2,7 @@
  * Copyright The vhost authors */
 /* The nat plugin's objects: made, shared, held, mended, removed; what it refuses. */
 #include "nat-test.h"
+#include "repairtest.h"
 
 static void refused(const struct spec *s, int code, const char *cause, const char *remedy)
 {
@@ -358,6 +359,72 @@ static void plan(void)
 	g_string_free(text, TRUE);
 }
 
+/* A script of the host's flushes the ruleset under running VMs: the rules are there again, whoever holds the network. */
+static void table_flushed(void)
+{
+	static const char *const options[] = { "vhn,address=192.168.77.1/24,address6=fd00:77::1/64,forward=tcp:8080:192.168.77.9:80,dhcp=off,dns=off",
+					       "vhn,kind=isolated,address=192.168.77.1/24,dhcp=off,dns=off" };
+
+	for (unsigned i = 0; i < G_N_ELEMENTS(options); i++) {
+		void *a, *b;
+
+		if (!nat_begin())
+			return;
+		g_autofree char *empty = nat_state();
+
+		a = watched(&(struct spec){ options[i], .owner = "vhost:a:1:1:0" });
+		b = watched(&(struct spec){ options[i], .owner = "vhost:b:1:1:0" });
+		run_ok("nft add table inet other");
+		g_autofree char *rules = sh("nft list table inet vhost_vhn");
+
+		g_assert_nonnull(strstr(rules, i ? "daddr" : "masquerade"));
+		for (int k = 0; k < 2; k++) {
+			run_ok("nft flush ruleset; nft add table inet other");
+			repaired(k ? a : b, "the table inet vhost_vhn was removed by another program: it is installed again");
+			g_assert_cmpint(repair(k ? b : a, NULL), ==, 0);
+			g_autofree char *again = sh("nft list table inet vhost_vhn");
+
+			g_assert_cmpstr(rules, ==, again);
+		}
+		run_ok("nft delete table inet other");
+		untouched(a);
+		/* The network is gone: so are its rules. */
+		run_ok("ip link del vhn; nft flush ruleset");
+		untouched(a);
+		g_assert_false(has("vhost_", "nft list ruleset"));
+		ops->close(a);
+		ops->close(b);
+		gc(nobody, NULL, NULL);
+		g_autofree char *after = nat_state();
+
+		g_assert_cmpstr(empty, ==, after);
+	}
+}
+
+static void table_of_a_network_flushed(void)
+{
+	const struct spec vm = { "dhcp=off,dns=off,address=192.168.77.1/24", .network = "n", .kind = "nat" };
+	const struct spec s = { vm.options, .network = "n", .kind = "nat", .owner = "vhost:@n:0123456789abcdef" };
+	void *p;
+
+	if (!nat_begin())
+		return;
+	p = watched(&vm);
+	must_hold(START, &s);
+	g_autofree char *rules = sh("nft list ruleset");
+
+	g_assert_nonnull(strstr(rules, "vhost:@"));
+	run_ok("nft flush ruleset");
+	repaired(p, "installed again");
+	g_autofree char *again = sh("nft list ruleset");
+
+	g_assert_cmpstr(rules, ==, again);
+	ops->close(p);
+	must_hold(STOP, &s);
+	g_assert_false(has("vhost_", "nft list ruleset"));
+	run_ok("rm -f %s/nat.leases.* %s/nat.address.*", state, state);
+}
+
 static void add(void)
 {
 	g_test_add_func("/nat/a-port-makes-a-network-and-the-last-removes-it", nat_port);
@@ -368,6 +435,8 @@ static void add(void)
 	g_test_add_func("/nat/dnsmasq-ends-with-its-network-and-is-started-again", dnsmasq_comes_and_goes);
 	g_test_add_func("/nat/errors-name-cause-and-remedy", errors);
 	g_test_add_func("/nat/plan-changes-nothing-and-names-obstacles", plan);
+	g_test_add_func("/nat/a-flushed-table-is-installed-again", table_flushed);
+	g_test_add_func("/nat/so-is-that-of-a-started-network", table_of_a_network_flushed);
 }
 
 int main(int argc, char **argv)

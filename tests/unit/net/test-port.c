@@ -300,6 +300,39 @@ static void helper_repairs(void)
 	g_assert_cmpstr(before, ==, after);
 }
 
+/* What nftables needs is open to a sealed helper as well. */
+static void helper_installs_rules(void)
+{
+	const struct vh_net_ops *bridge = ops;
+	struct net_port *p;
+	ERR_AUTO(e);
+	int there = 0;
+
+	if (!begin())
+		return;
+	if (plug_net("nat", &ops, &e) < 0 || !shows("table", "nft add table inet probe; nft list tables")) {
+		g_test_skip(e.cause ? e.cause : "nft is missing, or does not work here");
+		ops = bridge;
+		return;
+	}
+	type = "nat";
+	g_assert_cmpint(net_helper_start(NULL), ==, 0);
+	p = must_open("vhn,kind=isolated,address=192.168.77.1/24,dhcp=off,dns=off", 0, 1);
+	g_assert_cmpint(net_helper_seal(0, NULL), ==, 0);
+	g_assert_cmpint(net_port_set_link(p, 1, NULL), ==, 0); /* it is sealed */
+	run_ok("PATH=$PATH:/sbin:/usr/sbin; nft flush ruleset");
+	for (int i = 0; i < 500 && !there; i++) {
+		there = shows("iifname \"vhn\" drop", "nft list table inet vhost_vhn");
+		g_usleep(10000);
+	}
+	g_assert_true(there);
+	net_port_close(p);
+	net_helper_end();
+	g_assert_false(shows("vhost_", "nft list ruleset"));
+	ops = bridge;
+	type = "bridge";
+}
+
 /* The VM's process is killed; its helper cleans up by itself. */
 static void parent_killed(void)
 {
@@ -516,6 +549,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/port/in-the-helper", in_helper);
 	g_test_add_func("/port/filters-in-the-helper", filters_in_helper);
 	g_test_add_func("/port/a-sealed-helper-repairs", helper_repairs);
+	g_test_add_func("/port/a-sealed-helper-installs-rules-again", helper_installs_rules);
 	g_test_add_func("/port/opening-collects-what-the-dead-left", open_collects);
 	g_test_add_func("/port/helper-cleans-up-after-a-killed-vm", parent_killed);
 	g_test_add_func("/port/helper-ignores-the-terminals-signals", ignores_signals);
