@@ -96,6 +96,19 @@ ip link del foreign
 is "nothing is left" "$(links)" "$before"
 is "nor a journal" "$(ls "$VHOST_ROOT/state/.net")" lock
 
+start a --net type=bridge,name=br0,create=on,address=192.0.2.1/24 --net type=bridge,name=br0,create=on,isolated=on
+start b --net type=bridge,name=br0
+taps=$(ip -o link show master br0 | sed 's/^[0-9]*: //; s/NO-CARRIER,//; s/,LOWER_UP//; s/ state [A-Z]*//' | sort)
+ip link del br0
+for i in $(seq 200); do [ "$(ip -o link show master br0 2>/dev/null | wc -l)" = 3 ] && break; sleep 0.05; done
+is "a bridge that is deleted under them has all its ports again" "$(ip -o link show master br0 | sed 's/^[0-9]*: //; s/NO-CARRIER,//; s/,LOWER_UP//; s/ state [A-Z]*//' | sort)" "$taps"
+like "and its address" "$(ip -o addr show br0)" "*192.0.2.1/24*"
+for i in $(seq 200); do [ "$(cat "$VHOST_ROOT"/state/[ab]/log 2>/dev/null | grep -c "bridge br0 was deleted by another program")" = 3 ] && break; sleep 0.05; done
+like "the VMs' logs say so" "$(cat "$VHOST_ROOT/state/b/log")" "*NIC 0 (vnet2) of VM b: bridge br0 was deleted by another program*"
+status 0 "they end" vhost vm kill a
+status 0 "one after the other" vhost vm kill b
+is "and nothing is left" "$(links)" "$before"
+
 start a --net type=bridge,name=nobr
 is "a missing bridge stops the start" "$rc" 3
 like "and says what to do" "$err" "*bridge nobr does not exist*create=on*"

@@ -215,6 +215,7 @@ static void people_decide(void)
 
 /* ---- each step ---- */
 
+/* Without a program, which takes long in the lab. */
 static void delete(const char *name)
 {
 	struct nl nl;
@@ -222,6 +223,17 @@ static void delete(const char *name)
 	g_assert_cmpint(nl_open(&nl), ==, 0);
 	g_assert_cmpint(nl_link_delete(&nl, 0, name), ==, 0);
 	nl_release(&nl);
+}
+
+static int master_of(const char *name)
+{
+	struct nl_link l;
+	struct nl nl;
+
+	g_assert_cmpint(nl_open(&nl), ==, 0);
+	g_assert_cmpint(nl_link_get(&nl, 0, name, &l), ==, 0);
+	nl_release(&nl);
+	return l.master;
 }
 
 static void each_step_of(const char *options, const char *take, int sticky, int killing)
@@ -252,7 +264,7 @@ static void each_step_of(const char *options, const char *take, int sticky, int 
 			if (hit && r < 0) /* it may be that only the answer, and the undoing, failed */
 				g_assert_cmpint(repair(port, NULL), >=, !sticky);
 			g_assert_cmpint(repair(port, NULL), ==, 0);
-			g_assert_true(has("master", "ip -o link show vnet0"));
+			g_assert_cmpint(master_of("vnet0"), >, 0);
 			ops->close(port);
 		} else {
 			g_assert_cmpint(waitpid(pid, &st, 0), ==, pid);
@@ -271,7 +283,8 @@ static void each_step_of(const char *options, const char *take, int sticky, int 
 static void each_step_each(int sticky, int killing)
 {
 	each_step_of(modes[0], "brvlan10", sticky, killing);
-	each_step_of(modes[0], "up0.10", sticky, killing);
+	if (!sticky)
+		each_step_of(modes[0], "up0.10", sticky, killing);
 	each_step_of("up0,mode=filter,trunk=10-20:30,native=7,isolated=on", "br-up0", sticky, killing);
 }
 
