@@ -3,7 +3,8 @@
 /*
  * The privileged child of a VM's process: it opens the ports, hands their fds over, and keeps what closing them, links and
  * filters need, while the VM's process gives its own privileges away. It is forked before there are threads and guest
- * memory, knows a closed set of requests, and ends, closing every port, when its parent does, however that ends.
+ * memory, knows a closed set of requests, and ends, closing every port, when its parent does, however that ends. In between it
+ * has the plugins put back what other programs take from under its ports (helper-watch.c).
  */
 #ifndef NET_HELPER_H
 #define NET_HELPER_H
