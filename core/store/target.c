@@ -319,9 +319,12 @@ int store_target_finish(struct store_target *t, struct vh_err *e)
 			ret = reopens(t, e);
 		if (!ret)
 			ret = unnamed_publish(&t->file, t->name, t->replace, e);
-		/* The record beside it: without one it is a file like any other, whose format must be given. */
+		/* The record beside it: without one it is a file like any other, whose format must be given. It makes itself durable, most often
+		 * by a commit of the file system's journal that has the name in it as well; the other way round would be two. */
 		if (!ret && !folder_pool(t, NULL) && !name_check("volume", t->name, NULL))
 			store_format_set(t->pool, t->name, t->format, NULL);
+		if (!ret)
+			ret = unnamed_settle(&t->file, e);
 	} else {
 		store_image_close(t->named);
 		t->named = NULL;

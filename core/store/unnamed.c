@@ -123,6 +123,11 @@ int unnamed_publish(struct unnamed *u, const char *name, int replace, struct vh_
 			return err_set(e, -code, "%s", g_strerror(code));
 		}
 	}
+	return 0;
+}
+
+int unnamed_settle(struct unnamed *u, struct vh_err *e)
+{
 	if (fsync(u->dir) < 0 && errno != EINVAL && errno != EACCES)
 		return err_set(e, -errno, "the folder cannot be made durable: %s", g_strerror(errno));
 	return 0;
