@@ -4,10 +4,10 @@
  * Sectors through OpenSSL's EVP, which uses AES-NI and VAES. Everything that looks up, allocates or derives happens when an
  * image or a queue is opened; a sector costs one IV and one pass over its bytes. The bytes of `in` are read once.
  */
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include "fmt/crypt.h"
+#include "fmt/evp.h"
 
 #define ESSIV_KEY 32u /* SHA-256 */
 
@@ -63,6 +63,8 @@ int crypt_new(const struct vh_cipher *v, struct crypt **out, struct vh_err *e)
 	unsigned n = 0;
 	int r = check(v, e);
 
+	if (!r)
+		r = evp_load(e);
 	if (r < 0)
 		return r;
 	c = calloc(1, sizeof(*c));
@@ -71,11 +73,11 @@ int crypt_new(const struct vh_cipher *v, struct crypt **out, struct vh_err *e)
 	c->c = *v;
 	c->unit = v->iv_unit ? v->iv_unit : v->sector;
 	c->step = v->sector / c->unit;
-	c->cipher = EVP_CIPHER_fetch(NULL, name_of(v), NULL);
+	c->cipher = evp.EVP_CIPHER_fetch(NULL, name_of(v), NULL);
 	if (c->cipher && v->iv == VH_IV_ESSIV_SHA256) {
-		c->essiv = EVP_CIPHER_fetch(NULL, "AES-256-ECB", NULL);
-		if (!c->essiv || !EVP_Digest(v->key, v->key_bytes, c->essiv_key, &n, EVP_sha256(), NULL) || n != ESSIV_KEY) {
-			EVP_CIPHER_free(c->cipher);
+		c->essiv = evp.EVP_CIPHER_fetch(NULL, "AES-256-ECB", NULL);
+		if (!c->essiv || !evp.EVP_Digest(v->key, v->key_bytes, c->essiv_key, &n, evp.EVP_sha256(), NULL) || n != ESSIV_KEY) {
+			evp.EVP_CIPHER_free(c->cipher);
 			c->cipher = NULL;
 		}
 	}
@@ -100,8 +102,8 @@ void crypt_free(struct crypt *c)
 {
 	if (!c)
 		return;
-	EVP_CIPHER_free(c->cipher);
-	EVP_CIPHER_free(c->essiv);
+	evp.EVP_CIPHER_free(c->cipher);
+	evp.EVP_CIPHER_free(c->essiv);
 	explicit_bzero(c, sizeof(*c));
 	free(c);
 }
@@ -130,14 +132,14 @@ struct crypt_ctx *crypt_ctx_new(const struct crypt *c)
 	int ok = x != NULL;
 
 	for (int d = 0; ok && d < 2; d++) {
-		x->dir[d] = EVP_CIPHER_CTX_new();
-		ok = x->dir[d] && EVP_CipherInit_ex(x->dir[d], c->cipher, NULL, c->c.key, iv, d) &&
-		     EVP_CIPHER_CTX_set_padding(x->dir[d], 0);
+		x->dir[d] = evp.EVP_CIPHER_CTX_new();
+		ok = x->dir[d] && evp.EVP_CipherInit_ex(x->dir[d], c->cipher, NULL, c->c.key, iv, d) &&
+		     evp.EVP_CIPHER_CTX_set_padding(x->dir[d], 0);
 	}
 	if (ok && c->essiv) {
-		x->essiv = EVP_CIPHER_CTX_new();
-		ok = x->essiv && EVP_CipherInit_ex(x->essiv, c->essiv, NULL, c->essiv_key, NULL, 1) &&
-		     EVP_CIPHER_CTX_set_padding(x->essiv, 0);
+		x->essiv = evp.EVP_CIPHER_CTX_new();
+		ok = x->essiv && evp.EVP_CipherInit_ex(x->essiv, c->essiv, NULL, c->essiv_key, NULL, 1) &&
+		     evp.EVP_CIPHER_CTX_set_padding(x->essiv, 0);
 	}
 	if (ok)
 		return x;
@@ -149,9 +151,9 @@ void crypt_ctx_free(struct crypt_ctx *x)
 {
 	if (!x)
 		return;
-	EVP_CIPHER_CTX_free(x->dir[0]); /* which wipes the key schedule */
-	EVP_CIPHER_CTX_free(x->dir[1]);
-	EVP_CIPHER_CTX_free(x->essiv);
+	evp.EVP_CIPHER_CTX_free(x->dir[0]); /* which wipes the key schedule */
+	evp.EVP_CIPHER_CTX_free(x->dir[1]);
+	evp.EVP_CIPHER_CTX_free(x->essiv);
 	free(x);
 }
 
@@ -168,7 +170,7 @@ static int make_iv(const struct crypt *c, struct crypt_ctx *x, uint64_t number, 
 
 	memset(iv, 0, 16);
 	memcpy(iv, &n, sizeof(n));
-	return !c->essiv || (EVP_CipherUpdate(x->essiv, iv, &len, iv, 16) && len == 16);
+	return !c->essiv || (evp.EVP_CipherUpdate(x->essiv, iv, &len, iv, 16) && len == 16);
 }
 
 int crypt_run(const struct crypt *c, struct crypt_ctx *x, int encrypt, uint64_t number, const void *in, void *out, uint64_t len)
@@ -179,8 +181,8 @@ int crypt_run(const struct crypt *c, struct crypt_ctx *x, int encrypt, uint64_t 
 	int sector = (int)c->c.sector, n;
 
 	for (; len >= c->c.sector; len -= c->c.sector, from += sector, to += sector, number += c->step)
-		if (!make_iv(c, x, number, iv) || !EVP_CipherInit_ex(ctx, NULL, NULL, NULL, iv, -1) ||
-		    !EVP_CipherUpdate(ctx, to, &n, from, sector) || n != sector)
+		if (!make_iv(c, x, number, iv) || !evp.EVP_CipherInit_ex(ctx, NULL, NULL, NULL, iv, -1) ||
+		    !evp.EVP_CipherUpdate(ctx, to, &n, from, sector) || n != sector)
 			return -EIO;
 	return len ? -EIO : 0;
 }

@@ -77,24 +77,51 @@ int lease_loop_above(const struct vh_host *host, int fd, uint32_t mode, struct v
 	return ret;
 }
 
+/* The node that the kernel has made: device-mapper's other names are nodes of their own where no udev makes them links. */
+static int kernel_node(dev_t dev, char *out, size_t cap)
+{
+	char at[64], to[4096];
+	const char *name;
+	ssize_t n;
+
+	snprintf(at, sizeof(at), "/sys/dev/block/%u:%u", major(dev), minor(dev));
+	n = readlink(at, to, sizeof(to) - 1);
+	if (n < 0)
+		return 0;
+	to[n] = 0;
+	name = strrchr(to, '/');
+	return (size_t)snprintf(out, cap, "/dev/%s", name ? name + 1 : to) < cap;
+}
+
+/* Locks are a node's, not its device's. */
+static int node_leased(const struct vh_host *host, const char *node, const struct stat *st, uint32_t mode, struct vh_err *e)
+{
+	int fd = open(node, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY), ret = 0;
+	struct stat now;
+
+	if (fd < 0)
+		return 0;
+	if (!fstat(fd, &now) && same(st, &now) && (mode == VH_ATTACH_RO ? lease_lock_writer(fd) : lease_lock_test(fd)))
+		ret = lease_busy(host, fd, e);
+	close(fd);
+	return ret;
+}
+
 static int backing_leased(const struct vh_host *host, const char *loop, uint32_t mode, struct vh_err *e)
 {
-	char path[4096];
-	struct stat st, now;
-	int fd, ret = 0;
+	char path[4096], node[300];
+	struct stat st;
+	int ret;
 
 	if (!backing(loop, path, sizeof(path), &st))
 		return 0;
-	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0)
-		return 0;
-	if (!fstat(fd, &now) && same(&st, &now) && (mode == VH_ATTACH_RO ? lease_lock_writer(fd) : lease_lock_test(fd))) {
-		ret = lease_busy(host, fd, e);
+	ret = node_leased(host, path, &st, mode, e);
+	if (!ret && S_ISBLK(st.st_mode) && kernel_node(st.st_rdev, node, sizeof(node)))
+		ret = node_leased(host, node, &st, mode, e);
+	if (ret)
 		host->remedy(e, "it lies on %s through /dev/%s: stop that first", path, loop);
-	} else if (S_ISBLK(st.st_mode)) {
+	else if (S_ISBLK(st.st_mode))
 		ret = lease_loop_below(host, st.st_rdev, mode, e);
-	}
-	close(fd);
 	return ret;
 }
 
