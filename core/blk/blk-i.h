@@ -43,7 +43,8 @@ struct blk_unit {
 	uint32_t niov;
 	uint16_t op, flags;
 	int res;
-	uint32_t late; /* counted as stalled */
+	uint16_t late;    /* counted as stalled */
+	uint16_t dropped; /* the plugin gave it up because it was asked to */
 	struct blk_unit *older, *newer; /* in flight, when there is a time limit */
 	uint64_t since;
 	union {

@@ -73,6 +73,7 @@ void blk_push(struct blk_vq *q, struct blk_unit *u)
 	u->q = q;
 	u->next = NULL;
 	u->e.slot = NULL;
+	u->dropped = 0;
 	*q->out_tail = u;
 	q->out_tail = &u->next;
 	q->inflight++;
@@ -98,6 +99,13 @@ void blk_finish(struct blk_vq *q, struct blk_unit *u, int res)
 		loop_defer(q->loop, &q->send_task);
 }
 
+/* The plugin was asked to give it up, and has: what for is known here. */
+static int given_up(const struct blk_vq *q, struct blk_unit *u)
+{
+	u->dropped = 1;
+	return q->timer && u->late ? -ETIMEDOUT : -EIO;
+}
+
 void blk_end(struct blk_vq *q, struct blk_unit *u, int res)
 {
 	if (unlikely(u->end == blk_merged)) {
@@ -107,6 +115,8 @@ void blk_end(struct blk_vq *q, struct blk_unit *u, int res)
 	if (u->op != VH_READ && u->op != VH_FLUSH) /* before anybody can know that it has ended; whatever came of it */
 		atomic_store_explicit(&q->mods, atomic_load_explicit(&q->mods, memory_order_relaxed) + 1, memory_order_release);
 	q->inflight--;
+	if (unlikely(res == -ECANCELED))
+		res = given_up(q, u);
 	if (unlikely(q->timer != NULL))
 		timed_remove(q, u);
 	if (q->ended)
@@ -278,10 +288,10 @@ static void flush_end(struct blk_unit *u, int res)
 {
 	struct blk_io *io = unit_io(u);
 
-	if (unlikely(res < 0))
-		blk_latch(u->q->v, res);
-	else
+	if (likely(res >= 0))
 		blk_flush_covered(u->q->v, u->len);
+	else if (!u->dropped) /* else none has failed: there was none */
+		blk_latch(u->q->v, res);
 	io->done(io, res < 0 ? res : 0);
 }
 

@@ -232,7 +232,7 @@ static void unit_end(struct blk_unit *u, int res)
 		} else if (s->phase == P_DISCARD && res == -EOPNOTSUPP) {
 			slow_done(s, 0);
 		} else {
-			if (s->phase == P_FLUSH)
+			if (s->phase == P_FLUSH && !u->dropped)
 				blk_latch(v, res);
 			slow_done(s, res);
 		}

@@ -69,6 +69,38 @@ static void watch_silence(struct queue *q, uint64_t now)
 	}
 }
 
+/* What a lost session was sent may still be done: no modifications until its successor has begun. */
+static void fence(struct queue *q)
+{
+	if (q->fenced_off || atomic_load(&q->v->lost))
+		return;
+	q->fenced_off = 1;
+	atomic_fetch_add(&q->v->unfenced, 1);
+}
+
+void queue_give_up(struct queue *q, struct rq *rq)
+{
+	if (atomic_load(&q->v->lost)) /* fail_old() has the reason */
+		return;
+	if (!q->s && rq->sent_once && rq_modifies(rq->r))
+		fence(q);
+	queue_finish(q, rq, -ECANCELED);
+}
+
+/*
+ * What waits ends at once: nobody has its buffers. What is sent does not: the target may fill or read them, and whether it has done
+ * it only the answer tells, or the end of the session.
+ */
+void queue_cancel(void *queue, struct vh_req *r)
+{
+	struct queue *q = queue;
+	struct rq *rq = r->ctx;
+
+	rq->cancelled = 1;
+	if (rq->state == RQ_WAIT)
+		queue_give_up(q, rq);
+}
+
 static void fail_old(struct queue *q, uint64_t now)
 {
 	uint64_t limit = q->v->pool->cfg.timeout;
@@ -82,10 +114,8 @@ static void fail_old(struct queue *q, uint64_t now)
 	if (!any)
 		return;
 	queue_drop(q);
-	if (harm && !q->fenced_off && !lost) {
-		q->fenced_off = 1;
-		atomic_fetch_add(&q->v->unfenced, 1);
-	}
+	if (harm)
+		fence(q);
 	for (struct rq *rq = q->head, *next; rq; rq = next) {
 		next = rq->next;
 		if (lost || (limit && now - rq->since >= limit))

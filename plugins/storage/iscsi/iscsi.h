@@ -208,6 +208,7 @@ int queue_open(void *vol, struct vh_queue *hq, uint32_t depth, void **q, struct 
 int queue_start(void *q, struct vh_loop *l);
 void queue_close(void *q);
 uint32_t queue_submit(void *q, struct vh_req *const *r, uint32_t n);
+void queue_cancel(void *q, struct vh_req *r); /* clock.c */
 
 /* ---- sense.c ---- */
 

@@ -141,9 +141,13 @@ static void rq_cb(struct iscsi_context *ctx, int status, void *data, void *priv)
 	task_put(q, t);
 	if ((verdict == V_AGAIN || verdict == V_LATER) && ++rq->tries > TRIES_MAX)
 		verdict = V_DONE;
+	if (rq->cancelled && (verdict == V_AGAIN || verdict == V_LATER)) { /* it was not done, and shall not be */
+		res = -ECANCELED;
+		verdict = V_DONE;
+	}
 	switch (verdict) {
 	case V_DONE:
-		if (!res && rq->r->op == VH_ZERO && rq->r->flags & VH_REQ_FUA && !rq->syncing) {
+		if (!res && rq->r->op == VH_ZERO && rq->r->flags & VH_REQ_FUA && !rq->syncing) { /* durable only after this */
 			rq->syncing = 1;
 			again(q, rq, 0);
 			if (!q->lost)
@@ -193,6 +197,11 @@ void queue_drop(struct queue *q)
 			rq->task = NULL;
 			again(q, rq, 0);
 		}
+	for (struct rq *rq = q->head, *next; rq; rq = next) {
+		next = rq->next;
+		if (rq->cancelled)
+			queue_give_up(q, rq);
+	}
 	q->lost = 0;
 	volume_down(q->v);
 	fixer_want(q);
@@ -271,7 +280,7 @@ uint32_t queue_submit(void *queue, struct vh_req *const *r, uint32_t n)
 		rq->since = now;
 		rq->not_before = 0;
 		rq->state = RQ_WAIT;
-		rq->sent_once = rq->syncing = 0;
+		rq->sent_once = rq->syncing = rq->cancelled = 0;
 		rq->tries = 0;
 		if (q->tail)
 			q->tail->next = rq;

@@ -18,7 +18,7 @@ struct rq {
 	struct queue *q;
 	struct scsi_task *task; /* while it is sent */
 	uint64_t since, not_before;
-	uint8_t state, sent_once, syncing;
+	uint8_t state, sent_once, syncing, cancelled;
 	unsigned tries;
 	uint8_t param[24];
 	struct scsi_iovec iov[QUEUE_SEGMENTS];
@@ -75,6 +75,7 @@ void gather_set(struct queue *q);   /* more was sent */
 void gather_guard(void *queue);     /* its timer's */
 
 /* clock.c */
+void queue_give_up(struct queue *q, struct rq *rq); /* it waits, and nobody wants to wait for it */
 void queue_tick(void *ctx);
 
 #endif

@@ -197,6 +197,7 @@ static const struct vh_volume_ops volume_ops = {
 	.queue_start = queue_start,
 	.queue_close = queue_close,
 	.submit = queue_submit,
+	.cancel = queue_cancel,
 	.close = volume_close,
 };
 

@@ -9,6 +9,7 @@
 #include "util/parse.h"
 
 char *tgt_dir;
+uint64_t vol_io_timeout;
 static char *root;
 
 static int run(const char *command)
@@ -35,6 +36,7 @@ void test_begin(void)
 {
 	root = g_dir_make_tmp("vhost-iscsi-XXXXXX", NULL);
 	g_assert_nonnull(root);
+	vol_io_timeout = 0;
 	g_setenv("VHOST_ROOT", root, TRUE);
 	tgt_dir = g_build_filename(root, "tgt", NULL);
 }
@@ -65,7 +67,8 @@ int vol_try(struct vol *x, unsigned lun, uint32_t mode, const char *options, str
 {
 	g_autofree char *file = g_build_filename(tgt_dir, "port", NULL), *port = NULL, *text = NULL;
 	g_autofree char *name = g_strdup_printf("lun%u", lun), *elsewhere = g_build_filename(root, "elsewhere", NULL);
-	struct store_attach a = {.name = name, .mode = mode, .holder = "pid 1 vhost test"};
+	struct store_attach a = {.name = name, .mode = mode, .holder = "pid 1 vhost test",
+				 .blk = {.io_timeout_ns = vol_io_timeout}};
 	struct kvs k;
 	int ret;
 

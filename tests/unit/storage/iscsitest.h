@@ -18,6 +18,7 @@ extern char *tgt_dir;
 void tgt(const char *verb, const char *words);
 
 /* The volume lunN, its pool opened with `options` beside portal and target. */
+extern uint64_t vol_io_timeout; /* of the next ones, ns; test_begin() sets none */
 struct vol { struct store_pool *pool; struct blk_vol *v; };
 int vol_try(struct vol *x, unsigned lun, uint32_t mode, const char *options, struct vh_err *e);
 void vol_open(struct vol *x, unsigned lun, const char *options);

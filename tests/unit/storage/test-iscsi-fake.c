@@ -247,7 +247,7 @@ static void test_deep(void)
 	put("mode", "busy");
 	deep_run(d, DEEP);
 	g_assert_cmpuint(logged("ping"), ==, 0); /* nothing was left lying until it was asked for */
-	put("mode", "itt");
+	put("mode", "drop");
 	deep_start(d, 500);
 	g_usleep(50 * MS);
 	put("mode", "");
@@ -379,6 +379,96 @@ static void test_late_write(void)
 	fake_end();
 }
 
+static GThread *write_begin(struct late *l, struct tq *t, int byte)
+{
+	*l = (struct late){.t = t, .byte = byte};
+	return g_thread_new("late", write_late, l);
+}
+
+static unsigned written(int byte) /* at block 0, by the target */
+{
+	g_autofree char *line = g_strdup_printf("write 0 4096 %d\n", byte);
+
+	return logged(line);
+}
+
+static void wait_logged(const char *word, unsigned n)
+{
+	for (int i = 0; logged(word) < n; i++) {
+		g_assert_cmpint(i, <, 2000);
+		g_usleep(10 * MS);
+	}
+}
+
+/* The queue's session ends, and no other begins. */
+static void lose(struct tq *t)
+{
+	put("nologin", "");
+	put("mode", "drop");
+	g_assert_cmpint(one(t, VH_READ, 8192, 4096, 0, NULL), ==, -ETIMEDOUT); /* it waits, so that it can be given up */
+	put("mode", "");
+}
+
+/*
+ * Whoever has waited too long (io-timeout) may give up what is not at the target: it ends, and is never sent. What is there stays until it is
+ * known what came of it.
+ */
+static void test_cancel(void)
+{
+	struct late l;
+	struct tq a, b;
+	struct vol x;
+	GThread *thread;
+
+	fake_begin("");
+	vol_io_timeout = 200000000;
+	vol_open(&x, 1, "login-timeout=1s");
+	tq_open(&a, x.v, 8);
+	tq_open(&b, x.v, 8);
+	g_assert_cmpint(one(&a, VH_WRITE, 0, 4096, 0x61, NULL), ==, 0);
+	/* Sent, and the session is well: it ends as it truly did, however late. */
+	put("mode", "hold");
+	thread = write_begin(&l, &a, 0x62);
+	wait_logged("held ", 1);
+	g_usleep(600 * MS);
+	g_assert_false(atomic_load(&l.ended));
+	put("mode", "hold-answer");
+	put("release", "");
+	g_thread_join(thread);
+	g_assert_cmpint(l.res, ==, 0);
+	put("release", NULL);
+	/* A session that is lost: what waits for the next one is given up, flushes without being taken for failed ones. */
+	lose(&a);
+	g_assert_cmpint(one(&a, VH_WRITE, 0, 4096, 0x63, NULL), ==, -ETIMEDOUT);
+	g_assert_cmpint(tq_io(&a, VH_FLUSH, 0, NULL, 0, 0), ==, -ETIMEDOUT);
+	g_assert_cmpint(blk_vol_failed(x.v), ==, 0);
+	g_assert_cmpint(one(&b, VH_WRITE, 4096, 4096, 0x63, NULL), ==, 0); /* the other queue's is well, and nothing is in its way */
+	put("nologin", NULL);
+	for (int i = 0; one(&a, VH_WRITE, 0, 4096, 0x64, NULL); i++)
+		g_assert_cmpint(i, <, 50);
+	g_assert_cmpint(byte_at(&b, 0), ==, 0x64);
+	g_assert_cmpuint(written(0x63), ==, 0);
+	/* A write in the target's hands when the session is lost: given up with it, and nobody writes before it is known to be dead. */
+	put("mode", "hold");
+	thread = write_begin(&l, &a, 0x65);
+	wait_logged("held ", 2);
+	lose(&a);
+	g_thread_join(thread);
+	g_assert_cmpint(l.res, ==, -ETIMEDOUT);
+	g_assert_cmpint(one(&b, VH_WRITE, 0, 4096, 0x66, NULL), ==, -ETIMEDOUT);
+	put("nologin", NULL);
+	for (int i = 0; one(&b, VH_WRITE, 0, 4096, 0x67, NULL); i++)
+		g_assert_cmpint(i, <, 50);
+	put("release", "");
+	g_usleep(200 * MS);
+	g_assert_cmpint(byte_at(&a, 0), ==, 0x67);
+	g_assert_cmpuint(written(0x65) + written(0x66), ==, 0);
+	tq_close(&a);
+	tq_close(&b);
+	vol_close(&x);
+	fake_end();
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -390,5 +480,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/iscsi-fake/busy", test_busy);
 	g_test_add_func("/iscsi-fake/grows", test_grows);
 	g_test_add_func("/iscsi-fake/late-write", test_late_write);
+	g_test_add_func("/iscsi-fake/cancel", test_cancel);
 	return g_test_run();
 }
