@@ -31,7 +31,7 @@
 /* blk_vol.state: why requests do not take the short way. */
 #define BLK_READ_ONLY 0x1u
 #define BLK_FAILED 0x2u /* a flush failed */
-#define BLK_LOST 0x4u   /* the lease is lost */
+#define BLK_LOST 0x4u   /* the lease is lost, or the storage while the volume is being left */
 
 /* One operation of a backend. READ and WRITE end with the bytes done, the others with 0, all with a negative errno. */
 struct blk_unit {
@@ -169,6 +169,11 @@ struct blk_vol {
 		struct blk_vq *q;
 		unsigned users; /* under `lock` */
 	} sync;
+	struct { /* the end of a volume whose storage is lost (leave.c); under `lock` */
+		struct work work;
+		uint64_t at; /* 0: it is not being left */
+		int down, ended;
+	} leave;
 	struct { /* events on their way to the listener (event.c) */
 		void (*fn)(void *ctx, uint32_t event, uint64_t value);
 		void *ctx;
@@ -236,6 +241,9 @@ static inline struct blk_unit *blk_pop(struct blk_vq *q)
 }
 void blk_timed_add(struct blk_vq *q, struct blk_unit *u);        /* starts the time limit, if there is one */
 void blk_io_fail(struct blk_vq *q, struct blk_io *io, int res); /* [queue] never inline */
+void blk_cancel_queues(struct blk_vol *v);             /* under v->lock: the hint for everything under way */
+void blk_leave_event(struct blk_vol *v, int down);     /* [any] */
+void blk_leave_fini(struct blk_vol *v);
 int blk_vq_open_internal(struct blk_vol *v, struct vh_loop *l, uint32_t depth, struct blk_vq **out, struct vh_err *e);
 void blk_latch(struct blk_vol *v, int res);                     /* [any] a flush failed */
 

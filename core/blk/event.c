@@ -30,9 +30,7 @@ static void handle(struct blk_vol *v, uint32_t event, uint64_t value)
 	} else if (event == VH_EVENT_LEASE_LOST) {
 		/* The plugin may cut short what is in flight; nothing new is sent since the event came. */
 		pthread_mutex_lock(&v->lock);
-		for (struct blk_vq *q = v->queues; q; q = q->next)
-			if (!q->closing)
-				loop_post(q->loop, &q->lost_task);
+		blk_cancel_queues(v);
 		pthread_mutex_unlock(&v->lock);
 	}
 	pthread_mutex_lock(&v->events.calling);
@@ -89,6 +87,8 @@ static void plugin_event(void *ctx, uint32_t event, uint64_t value)
 		return;
 	if (event == VH_EVENT_LEASE_LOST && !(atomic_fetch_or(&v->state, BLK_LOST) & BLK_LOST))
 		log_error("blk", "volume %s: the exclusive right to it is lost; all I/O is stopped", v->label);
+	if (event == VH_EVENT_DEGRADED || event == VH_EVENT_RECOVERED)
+		blk_leave_event(v, event == VH_EVENT_DEGRADED);
 	blk_event(v, event, value);
 }
 

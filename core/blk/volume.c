@@ -222,6 +222,7 @@ void blk_vol_put(struct blk_vol *v)
 		blk_vol_listen(v->lower, NULL, NULL);
 	/* Size events still under way may ask the plugin, so they end first. */
 	blk_event_fini(v);
+	blk_leave_fini(v);
 	worker_pool_free(v->workers);
 	v->ops->close(v->vol);
 	if (v->closed)

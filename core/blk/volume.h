@@ -61,6 +61,11 @@ const struct vh_volume_ops *blk_vol_ops(const struct blk_vol *v, void **vol);
 int blk_vol_resize(struct blk_vol *v, uint64_t bytes, struct vh_err *e); /* [main] the user has drained for a shrink */
 /* [any] In ops->resize: the volume grows under a write, which no contract makes durable before the next flush. */
 int blk_growing(void);
+/* [any] Who used the volume goes: if its storage is lost by then, what is under way is given up after so many ns, and everything
+ * fails with -EIO. Again: a new time. */
+void blk_vol_leave(struct blk_vol *v, uint64_t ns);
+/* [any] 1: its plugin has lost the storage, and tries to get it back. Adds the requests that are older than io_timeout_ns. */
+int blk_vol_trouble(const struct blk_vol *v, unsigned *late);
 int blk_vol_failed(const struct blk_vol *v); /* 1 after a failed flush or a lost lease */
 enum blk_engine blk_vol_engine(const struct blk_vol *v);
 /* Events of the core beside VH_EVENT_*. */

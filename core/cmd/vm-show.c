@@ -42,8 +42,11 @@ int vm_run_info(struct cmd_ctx *c, struct vh_err *e)
 	for (unsigned i = 0; (d = vm_element(o, "disks", i)); i++) {
 		g_autofree char *bytes = size_of(d, "bytes");
 
-		printf("Disk:    %s, %s%s\n", vm_text(d, "label"), bytes,
-		       json_object_get_boolean_member(d, "read_only") ? ", read-only" : "");
+		printf("Disk:    %s, %s%s%s", vm_text(d, "label"), bytes, json_object_get_boolean_member(d, "read_only") ? ", read-only" : "",
+		       json_object_get_boolean_member(d, "lost") ? ", its storage is lost" : "");
+		if (vm_num(d, "late"))
+			printf(", requests late: %d", (int)vm_num(d, "late"));
+		putchar('\n');
 	}
 	for (unsigned i = 0; (d = vm_element(o, "nics", i)); i++) {
 		master = vm_text(d, "master");

@@ -183,6 +183,7 @@ static JsonObject *info(struct ctl_server *s)
 	struct mach *m = s->mach;
 	JsonArray *a;
 	char text[32];
+	unsigned late;
 
 	json_object_set_string_member(o, "name", s->name);
 	num(o, "pid", (uint64_t)getpid());
@@ -199,6 +200,8 @@ static JsonObject *info(struct ctl_server *s)
 		json_object_set_string_member(d, "serial", mach_disk(m, i)->serial);
 		num(d, "bytes", fi.bytes);
 		json_object_set_boolean_member(d, "read_only", fi.read_only != 0);
+		json_object_set_boolean_member(d, "lost", fmt_trouble(mach_disk(m, i)->image, &late));
+		num(d, "late", late);
 	}
 	a = add_array(o, "nics");
 	for (unsigned i = 0; i < mach_nics(m); i++) {

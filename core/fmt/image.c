@@ -207,6 +207,26 @@ void fmt_write_out(struct fmt_image *i)
 			blk_write_out(i->layers[0]->vols[k]);
 }
 
+void fmt_leave(struct fmt_image *i, uint64_t ns)
+{
+	for (uint32_t l = 0; l < i->nlayers; l++)
+		for (uint32_t k = 0; k < i->layers[l]->nvols; k++)
+			if (i->layers[l]->vols[k])
+				blk_vol_leave(i->layers[l]->vols[k], ns);
+}
+
+int fmt_trouble(const struct fmt_image *i, unsigned *late)
+{
+	int lost = 0;
+
+	*late = 0;
+	for (uint32_t l = 0; l < i->nlayers; l++)
+		for (uint32_t k = 0; k < i->layers[l]->nvols; k++)
+			if (i->layers[l]->vols[k])
+				lost |= blk_vol_trouble(i->layers[l]->vols[k], late);
+	return lost;
+}
+
 void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out)
 {
 	struct fmt_image *w = (struct fmt_image *)(uintptr_t)i; /* only its lock is written */

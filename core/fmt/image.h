@@ -79,6 +79,9 @@ void fmt_resume(struct fmt_image *i); /* [any] runs again what an error policy k
 /* [any] keep 0: no request is kept any more; those that are run again, and their errors are delivered. For a machine that is
  * reset or goes down, where every request must end. */
 void fmt_keep(struct fmt_image *i, int keep);
+/* [any] As blk_vol_leave() and blk_vol_trouble(), for all volumes of the chain. */
+void fmt_leave(struct fmt_image *i, uint64_t ns);
+int fmt_trouble(const struct fmt_image *i, unsigned *late);
 int fmt_flush(struct fmt_image *i, struct vh_err *e);                   /* [main] blocking, durable when it returns */
 int fmt_resize(struct fmt_image *i, uint64_t bytes, struct vh_err *e);  /* [main] drains; tells the listener */
 void fmt_listen(struct fmt_image *i, void (*fn)(void *ctx, uint64_t bytes), void *ctx); /* size changes, [any] */

@@ -8,6 +8,7 @@
 #include "util/log.h"
 
 #define PENDING_IO (1u << 31)
+#define FLUSH_WAIT UINT64_C(10000000000) /* ns for a lost storage to come back, when the machine ends */
 
 static void set_state(struct mach *m, enum mach_state s, const char *word, const char *reason)
 {
@@ -155,6 +156,20 @@ static void keep_requests(struct mach *m, int keep)
 		fmt_keep(m->disks[i]->image, keep);
 }
 
+/* A storage that is lost may come back in time. */
+static int last_flush(struct disk *d, struct vh_err *e)
+{
+	gint64 until = g_get_monotonic_time() + (gint64)(FLUSH_WAIT / 1000);
+	unsigned late;
+	int ret;
+
+	while ((ret = fmt_flush(d->image, e)) && fmt_trouble(d->image, &late) && g_get_monotonic_time() < until) {
+		err_clear(e);
+		g_usleep(200000);
+	}
+	return ret;
+}
+
 void mach_quit(struct mach *m, int status, const char *reason)
 {
 	if (m->state == MACH_STOPPED)
@@ -165,12 +180,18 @@ void mach_quit(struct mach *m, int status, const char *reason)
 	if (m->started)
 		vm_stop(m->vm);
 	keep_requests(m, 0);
+	for (unsigned i = 0; i < m->n_disks; i++) {
+		struct fmt_info info;
+
+		fmt_get_info(m->disks[i]->image, &info);
+		fmt_leave(m->disks[i]->image, info.read_only ? 0 : FLUSH_WAIT);
+	}
 	/* No vCPU runs any more. What the guest was told is written must be durable before we say that it is down. */
 	for (unsigned i = 0; i < m->n_disks; i++) {
 		ERR_AUTO(e);
 		struct fmt_info info;
 		fmt_get_info(m->disks[i]->image, &info);
-		if (!info.read_only && fmt_flush(m->disks[i]->image, &e)) {
+		if (!info.read_only && last_flush(m->disks[i], &e)) {
 			log_error("mach", "disk %s: %s", m->disks[i]->label, e.cause);
 			if (!m->status) {
 				m->status = EXIT_FAILED;
@@ -179,6 +200,8 @@ void mach_quit(struct mach *m, int status, const char *reason)
 			}
 		}
 	}
+	for (unsigned i = 0; i < m->n_disks; i++) /* what is under way yet nobody was promised */
+		fmt_leave(m->disks[i]->image, 0);
 	set_state(m, MACH_STOPPED, "stopped", reason);
 	loop_stop(m->main_loop);
 }

@@ -302,7 +302,21 @@ static void fake_cancel(void *vq, struct vh_req *r)
 {
 	struct fake_q *q = vq;
 
-	atomic_fetch_add(&q->f->cancels, 1);
+	struct fake *f = q->f;
+	int found = 0;
+
+	atomic_fetch_add(&f->cancels, 1);
+	pthread_mutex_lock(&f->lock);
+	for (unsigned i = 0; f->obey && i < f->n_held && !found; i++)
+		if (f->held[i].r == r) {
+			f->held[i] = f->held[--f->n_held];
+			found = 1;
+		}
+	pthread_mutex_unlock(&f->lock);
+	if (found) {
+		__atomic_fetch_sub(&q->in, 1, __ATOMIC_RELAXED);
+		io_service()->done(r, -ECANCELED);
+	}
 }
 
 static int fake_resize(void *vol, uint64_t bytes, struct vh_err *e)

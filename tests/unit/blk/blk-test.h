@@ -25,6 +25,7 @@ struct fake {
 	int inline_done, remote; /* how it completes: inside submit, from a thread, else from the loop */
 	int fail_flush;      /* errno of the next flushes */
 	int hold;            /* keeps requests until fake_release() */
+	int obey;            /* with hold: one that is cancelled ends */
 	int lies;            /* with inline_done: says that it did not take the last one, which it has completed */
 	atomic_int n_queues, submits, flushes, cancels, opens, fua, writes, violations;
 	atomic_int in_submit;

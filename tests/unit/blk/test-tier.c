@@ -351,6 +351,77 @@ static void test_lease(void)
 	fake_free(f);
 }
 
+struct waits {
+	struct tq *t;
+	int op, res;
+	GThread *thread;
+};
+
+static void *waits_main(void *arg)
+{
+	struct waits *w = arg;
+	uint8_t b[512] = {0};
+
+	w->res = tq_io(w->t, w->op, 0, b, 512, 0);
+	return NULL;
+}
+
+/* The guest is gone. A storage that is slow is waited for; one that is lost is given up once its time is over: what is under way, what had waited
+ * for that (two writes to one place), and what comes afterwards. */
+static void test_leave(void)
+{
+	struct blk_config c = {.label = "fake"};
+	struct fake *f = fake_new(BYTES, 512);
+	const struct vh_event_ops *events = plug_service(VH_SVC_EVENT);
+	struct blk_vol *v = fake_volume(f, &c);
+	struct waits w[4] = {{.op = VH_WRITE}, {.op = VH_WRITE}, {.op = VH_READ}, {.op = VH_FLUSH}};
+	unsigned held = 0, late = 0;
+	struct events ev;
+	uint8_t b[512];
+	struct tq t;
+
+	events_init(&ev, v);
+	f->hold = f->obey = 1;
+	tq_open(&t, v, 8);
+	for (unsigned i = 0; i < G_N_ELEMENTS(w); i++) {
+		w[i].t = &t;
+		w[i].thread = g_thread_new("waits", waits_main, &w[i]);
+	}
+	while (held < 3) { /* the second write waits for the first one */
+		g_usleep(1000);
+		pthread_mutex_lock(&f->lock);
+		held = f->n_held;
+		pthread_mutex_unlock(&f->lock);
+	}
+	blk_vol_leave(v, 0);
+	g_usleep(50000);
+	g_assert_cmpint(atomic_load(&f->cancels), ==, 0);
+	g_assert_cmpint(blk_vol_trouble(v, &late), ==, 0);
+	blk_vol_leave(v, UINT64_C(600000000000));
+	events->post(f->object, VH_EVENT_DEGRADED, 0);
+	wait_event(&ev, VH_EVENT_DEGRADED);
+	g_assert_cmpint(blk_vol_trouble(v, &late), ==, 1);
+	events->post(f->object, VH_EVENT_RECOVERED, 0);
+	wait_event(&ev, VH_EVENT_RECOVERED);
+	g_assert_cmpint(blk_vol_trouble(v, &late), ==, 0);
+	events->post(f->object, VH_EVENT_DEGRADED, 0);
+	g_usleep(50000);
+	g_assert_cmpint(atomic_load(&f->cancels), ==, 0);
+	blk_vol_leave(v, 0);
+	for (unsigned i = 0; i < G_N_ELEMENTS(w); i++) {
+		g_thread_join(w[i].thread);
+		g_assert_cmpint(w[i].res, ==, -EIO);
+	}
+	g_assert_cmpint(tq_io(&t, VH_READ, 0, b, 512, 0), ==, -EIO);
+	g_assert_cmpint(blk_flush(v, NULL), ==, -EIO);
+	g_assert_cmpint(atomic_load(&f->writes), ==, 0);
+	g_assert_cmpuint(late, ==, 0);
+	tq_close(&t);
+	blk_vol_listen(v, NULL, NULL);
+	blk_vol_put(v);
+	fake_free(f);
+}
+
 /* The plugin has few queues: control calls use their own while there is room, else one of the user's. */
 static void test_few_queues(void)
 {
@@ -535,6 +606,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/blk/tier/back-pressure", test_back_pressure);
 	g_test_add_func("/blk/tier/timeout", test_timeout);
 	g_test_add_func("/blk/tier/lease", test_lease);
+	g_test_add_func("/blk/tier/leave", test_leave);
 	g_test_add_func("/blk/tier/few-queues", test_few_queues);
 	g_test_add_func("/blk/tier/first-unaligned", test_first_unaligned);
 	g_test_add_func("/blk/tier/growth", test_growth);
