@@ -32,7 +32,7 @@ static const struct vh_opt *const options[] = {
 	OPT("on-error", VH_OPT_ENUM, "What a failed request does: report it to the guest, stop the guest, or stop it only "
 	    "when space is out", .defval = "stop-enospc", .choices = policies),
 	OPT("allow", VH_OPT_PATH, "A folder beside the pool's whose files the image may refer to", .flags = VH_OPT_REPEAT),
-	OPT("io-timeout", VH_OPT_DURATION, "After this time without an answer the volume counts as stalled",
+	OPT("io-timeout", VH_OPT_DURATION, "After this time without an answer a request is late, and given up where the pool can",
 	    .min = 1000000, .max = INT64_C(86400000000000)),
 	NULL};
 const vh_schema disk_options = options;

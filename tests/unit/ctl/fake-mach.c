@@ -113,6 +113,12 @@ void fmt_get_stats(const struct fmt_image *i, struct fmt_stats *out)
 	*out = (struct fmt_stats){ .ops = { 0, 7 }, .bytes = { 0, 4096 } };
 }
 
+int fmt_trouble(const struct fmt_image *i, unsigned *late)
+{
+	*late = 0;
+	return 0;
+}
+
 void fmt_get_info(const struct fmt_image *i, struct fmt_info *out)
 {
 	*out = (struct fmt_info){ .bytes = fake.disk_bytes ? fake.disk_bytes : 1 << 20 };
