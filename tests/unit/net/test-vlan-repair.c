@@ -283,8 +283,9 @@ static void each_step_of(const char *options, const char *take, int sticky, int 
 static void each_step_each(int sticky, int killing)
 {
 	each_step_of(modes[0], "brvlan10", sticky, killing);
-	if (!sticky)
-		each_step_of(modes[0], "up0.10", sticky, killing);
+	if (sticky)
+		return;
+	each_step_of(modes[0], "up0.10", sticky, killing);
 	each_step_of("up0,mode=filter,trunk=10-20:30,native=7,isolated=on", "br-up0", sticky, killing);
 }
 
