@@ -236,48 +236,75 @@ static int master_of(const char *name)
 	return l.master;
 }
 
+/* One port through all of it: what a step left would be in the way of the next one, and be there at the end. */
+static void each_step_fails(const struct spec *spec, const char *take, int sticky)
+{
+	void *port = watched(spec);
+	unsigned hit = 1, steps = 0;
+
+	for (unsigned n = 1; hit; n++) {
+		ERR_AUTO(e);
+		int r;
+
+		delete(take);
+		fault(n, sticky, 0);
+		r = repair(port, &e);
+		hit = fault_count >= n;
+		net_fault_hook = NULL;
+		if (hit && r < 0) /* it may be that only the answer, and the undoing, failed */
+			g_assert_cmpint(repair(port, NULL), >=, !sticky);
+		g_assert_cmpint(repair(port, NULL), ==, 0);
+		g_assert_cmpint(master_of("vnet0"), >, 0);
+		steps += hit;
+	}
+	ops->close(port);
+	g_test_message("%s without %s: %u steps", spec->options, take, steps);
+	g_assert_cmpuint(steps, >=, 6);
+}
+
+static void each_step_is_the_last(const struct spec *spec, const char *take)
+{
+	g_autofree char *empty = net_state();
+	unsigned hit = 1, steps = 0;
+
+	for (unsigned n = 1; hit; n++) {
+		pid_t pid = fork();
+		int st;
+
+		if (!pid) {
+			void *port = watched(spec);
+
+			delete(take);
+			fault(n, 0, 1);
+			repair(port, NULL);
+			_exit(fault_count >= n ? 2 : 0);
+		}
+		g_assert_cmpint(waitpid(pid, &st, 0), ==, pid);
+		hit = WIFSIGNALED(st);
+		g_assert_true(hit || WEXITSTATUS(st) == 0);
+		gc(nobody);
+		same_state(empty);
+		g_assert_cmpuint(journals(), ==, 0);
+		steps += hit;
+	}
+	g_test_message("%s without %s: %u steps", spec->options, take, steps);
+	g_assert_cmpuint(steps, >=, 6);
+}
+
 static void each_step_of(const char *options, const char *take, int sticky, int killing)
 {
 	const struct spec spec = { options, .owner = "vhost:a:1:1:0" };
-	unsigned steps = 0;
 
 	if (!begin_card())
 		return;
 	g_autofree char *empty = net_state();
 
-	for (unsigned n = 1, hit = 1; hit; n++) {
-		pid_t pid = killing ? fork() : 0;
-		int st = 0;
-
-		if (!pid) {
-			void *port = watched(&spec);
-			ERR_AUTO(e);
-			int r;
-
-			delete(take);
-			fault(n, sticky, killing);
-			r = repair(port, &e);
-			hit = fault_count >= n;
-			net_fault_hook = NULL;
-			if (killing)
-				_exit(hit ? 2 : 0);
-			if (hit && r < 0) /* it may be that only the answer, and the undoing, failed */
-				g_assert_cmpint(repair(port, NULL), >=, !sticky);
-			g_assert_cmpint(repair(port, NULL), ==, 0);
-			g_assert_cmpint(master_of("vnet0"), >, 0);
-			ops->close(port);
-		} else {
-			g_assert_cmpint(waitpid(pid, &st, 0), ==, pid);
-			hit = WIFSIGNALED(st);
-			g_assert_true(hit || WEXITSTATUS(st) == 0);
-			gc(nobody);
-		}
-		same_state(empty);
-		g_assert_cmpuint(journals(), ==, 0);
-		steps += hit;
-	}
-	g_test_message("%s without %s: %u steps", options, take, steps);
-	g_assert_cmpuint(steps, >=, 6);
+	if (killing)
+		each_step_is_the_last(&spec, take);
+	else
+		each_step_fails(&spec, take, sticky);
+	same_state(empty);
+	g_assert_cmpuint(journals(), ==, 0);
 }
 
 static void each_step_each(int sticky, int killing)
