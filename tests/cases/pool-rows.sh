@@ -192,7 +192,7 @@ around_lvm() {
 	dev=$(losetup -f --show "/dev/$node")
 	lvm_conf "$disk" "$dev"
 	status 4 "what lies on a volume in use is not written" vhost vol upload inner/v "$tmp/in"
-	like "and the user of what is below named" "$err" "*in use by pid $holder *(*$dev*"
+	like "and the user of what is below named" "$err" "*in use by pid $holder *$dev*"
 	status 4 "nor read" vhost vol download inner/v "$tmp/out" --force
 	release write
 	status 0 "when that is free it is" vhost vol upload inner/v "$tmp/in"
