@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
 /*
- * A volume whose guest is gone. Requests of a lost storage wait for its return, which is what a guest wants; a machine that is told to end would
- * wait for ever as well. So for as long as was granted it waits (there may be something to flush), and then whatever the plugin has lost
- * (VH_EVENT_DEGRADED) is given up: nothing is sent any more, and what is under way gets the cancel hint. A storage that is there is
- * waited for however slow it is.
+ * A volume whose guest is gone. Requests of a lost storage wait for its return, which is what a guest wants; a machine that is
+ * told to end would wait for ever as well. So for as long as was granted it waits (there may be something to flush), and then
+ * whatever the plugin has lost (VH_EVENT_DEGRADED) is given up: nothing is sent any more, and what is under way gets the cancel
+ * hint. A storage that is there is waited for however slow it is.
  */
 #include <time.h>
 #include "blk/blk-i.h"
@@ -41,7 +41,8 @@ static void watch(struct work *w)
 			pthread_cond_clockwait(&v->cond, &v->lock, CLOCK_MONOTONIC, &t);
 		} else {
 			if (!(atomic_fetch_or(&v->state, BLK_LOST) & BLK_LOST))
-				log_error("blk", "volume %s: its storage is lost, and who used it goes: nothing waits for it any more", v->label);
+				log_error("blk", "volume %s: its storage is lost, and who used it goes: nothing waits for it any more",
+					  v->label);
 			blk_cancel_queues(v);
 			break;
 		}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  * Copyright The vhost authors */
-/* The inside of a queue: queue.c has the life of a request, task.c what is sent for it, gather.c how much at once, clock.c what time does. [queue] all of it. */
+/* The inside of a queue: queue.c has the life of a request, task.c what is sent for it, gather.c how much at once, clock.c what
+ * time does. [queue] all of it. */
 #ifndef ISCSI_QUEUE_H
 #define ISCSI_QUEUE_H
 

@@ -366,8 +366,8 @@ static void *waits_main(void *arg)
 	return NULL;
 }
 
-/* The guest is gone. A storage that is slow is waited for; one that is lost is given up once its time is over: what is under way, what had waited
- * for that (two writes to one place), and what comes afterwards. */
+/* The guest is gone. A storage that is slow is waited for; one that is lost is given up once its time is over: what is under
+ * way, what had waited for that (two writes to one place), and what comes afterwards. */
 static void test_leave(void)
 {
 	struct blk_config c = {.label = "fake"};

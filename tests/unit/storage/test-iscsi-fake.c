@@ -410,8 +410,8 @@ static void lose(struct tq *t)
 }
 
 /*
- * Whoever has waited too long (io-timeout) may give up what is not at the target: it ends, and is never sent. What is there stays until it is
- * known what came of it.
+ * Whoever has waited too long (io-timeout) may give up what is not at the target: it ends, and is never sent. What is there
+ * stays until it is known what came of it.
  */
 static void test_cancel(void)
 {
