@@ -85,6 +85,7 @@ for h in "${ways[@]}"; do
 		bad=0 who="pid $holder "; [ $mode != run ] || who="vhost run holder"
 		for t in "${ways[@]}"; do
 			IFS='|' read -r ttext tprefix ttarget <<<"$t"
+			[ -z "${VH_LONG:-}" ] || echo "# held $htext ($mode), now $ttext" # a lab that says nothing for long counts as hung
 			for ((k = 0; k < few; k++)); do
 				c=${commands[next++ % ${#commands[@]}]}
 				try $c "$tprefix" "$ttarget" || continue
