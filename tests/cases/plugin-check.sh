@@ -37,9 +37,10 @@ status 1 "a hang is a result" "$check" --only load-loads "$variants/hang.so"
 like "after its time" "$out" "*hung for 5.0 s*"
 
 # Network backends, in a namespace of their own.
+skipped() { grep SKIP <<<"$out" | sed 's/.* - \(net-[a-z]*\):.*/\1/' | paste -sd' '; }
 if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && [ -w /dev/net/tun ]; then
 	status 0 "null-net keeps the contract" "$check" --only NET "$BUILDDIR/sdk/examples/null-net.so"
-	is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
+	is "of it only watch, which it has not, is skipped" "$(skipped)" "net-watch"
 	if [ -e "$BUILDDIR/plugins/net/bridge/bridge.so" ]; then
 		status 0 "so does bridge" "$check" --only NET --set name=brcheck --set create=on "$BUILDDIR/plugins/net/bridge/bridge.so"
 		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
@@ -50,13 +51,13 @@ if [ "$(id -u)" = 0 ] && unshare -n true 2>/dev/null && [ -w /dev/net/tun ]; the
 		ip link set v0 up && ip link set v1 up && ip addr add 10.9.0.1/24 dev v0 && ip route add default via 10.9.0.254"
 	if [ -e "$BUILDDIR/plugins/net/macvtap/macvtap.so" ] && unshare -n sh -c "$setup && ip link add probe link v0 type macvtap" 2>/dev/null; then
 		status 0 "so does macvtap" "$check" --only NET --net-setup "$setup" --set uplink=v0 --set host=on "$BUILDDIR/plugins/net/macvtap/macvtap.so"
-		is "nothing of it is skipped" "$(grep -c SKIP <<<"$out")" 0
+		is "of it only watch, which it has not, is skipped" "$(skipped)" "net-watch"
 	else
 		skip "macvtap" "it is not built, or this kernel has none"
 	fi
 	if [ -x /usr/bin/passt ]; then
 		status 0 "so does passt" "$check" --only NET --net-setup "$setup" --set address=10.9.0.2/24 "$BUILDDIR/plugins/net/passt/passt.so"
-		is "of it only link and start, which it has not, are skipped" "$(grep SKIP <<<"$out" | sed 's/.* - \(net-[a-z]*\):.*/\1/' | paste -sd' ')" "net-link net-start"
+		is "of it only link, watch and start, which it has not, are skipped" "$(skipped)" "net-link net-watch net-start"
 	else
 		skip "passt" "passt is not installed"
 	fi
