@@ -172,7 +172,7 @@ struct blk_vol {
 	struct { /* the end of a volume whose storage is lost (leave.c); under `lock` */
 		struct work work;
 		uint64_t at; /* 0: it is not being left */
-		int down, ended;
+		int down, ended, watched;
 	} leave;
 	struct { /* events on their way to the listener (event.c) */
 		void (*fn)(void *ctx, uint32_t event, uint64_t value);

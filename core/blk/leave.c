@@ -26,44 +26,47 @@ void blk_cancel_queues(struct blk_vol *v)
 			loop_post(q->loop, &q->lost_task);
 }
 
+/* Only while the storage is lost, so for no longer than was granted, whoever runs it. */
 static void watch(struct work *w)
 {
 	struct blk_vol *v = container_of(w, struct blk_vol, leave.work);
 
 	pthread_mutex_lock(&v->lock);
-	while (!v->leave.ended) {
-		uint64_t at = v->leave.at;
-		struct timespec t = {(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
+	while (!v->leave.ended && v->leave.down && clock_ns() < v->leave.at) {
+		struct timespec t = {(time_t)(v->leave.at / 1000000000u), (long)(v->leave.at % 1000000000u)};
 
-		if (!v->leave.down) {
-			pthread_cond_wait(&v->cond, &v->lock);
-		} else if (clock_ns() < at) {
-			pthread_cond_clockwait(&v->cond, &v->lock, CLOCK_MONOTONIC, &t);
-		} else {
-			if (!(atomic_fetch_or(&v->state, BLK_LOST) & BLK_LOST))
-				log_error("blk", "volume %s: its storage is lost, and who used it goes: nothing waits for it any more",
-					  v->label);
-			blk_cancel_queues(v);
-			break;
-		}
+		pthread_cond_clockwait(&v->cond, &v->lock, CLOCK_MONOTONIC, &t);
 	}
-	v->leave.ended = 1;
-	pthread_cond_broadcast(&v->cond);
+	if (!v->leave.ended && v->leave.down) {
+		if (!(atomic_fetch_or(&v->state, BLK_LOST) & BLK_LOST))
+			log_error("blk", "volume %s: its storage is lost, and who used it goes: nothing waits for it any more", v->label);
+		blk_cancel_queues(v);
+		v->leave.ended = 1;
+	}
+	v->leave.watched = 0;
 	pthread_mutex_unlock(&v->lock);
 }
 
-void blk_vol_leave(struct blk_vol *v, uint64_t ns)
+/* With v->lock held, which it gives back. */
+static void look(struct blk_vol *v)
 {
-	int start;
+	int start = v->leave.at && v->leave.down && !v->leave.ended && !v->leave.watched;
 
-	pthread_mutex_lock(&v->lock);
-	start = !v->leave.at;
-	v->leave.at = clock_ns() + ns;
-	v->leave.work.fn = watch;
+	if (start) {
+		v->leave.watched = 1;
+		v->leave.work.fn = watch;
+	}
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
 	if (start)
 		worker_submit(v->workers, &v->leave.work);
+}
+
+void blk_vol_leave(struct blk_vol *v, uint64_t ns)
+{
+	pthread_mutex_lock(&v->lock);
+	v->leave.at = clock_ns() + ns;
+	look(v);
 	if (v->lower)
 		blk_vol_leave(v->lower, ns);
 }
@@ -72,8 +75,7 @@ void blk_leave_event(struct blk_vol *v, int down)
 {
 	pthread_mutex_lock(&v->lock);
 	v->leave.down = down;
-	pthread_cond_broadcast(&v->cond);
-	pthread_mutex_unlock(&v->lock);
+	look(v);
 }
 
 void blk_leave_fini(struct blk_vol *v)

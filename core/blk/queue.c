@@ -99,11 +99,13 @@ void blk_finish(struct blk_vq *q, struct blk_unit *u, int res)
 		loop_defer(q->loop, &q->send_task);
 }
 
-/* The plugin was asked to give it up, and has: what for is known here. */
+/* The plugin was asked to give it up, and has: what for is known here. Unasked it is an error like any other. */
 static int given_up(const struct blk_vq *q, struct blk_unit *u)
 {
-	u->dropped = 1;
-	return q->timer && u->late ? -ETIMEDOUT : -EIO;
+	int late = q->timer && u->late;
+
+	u->dropped = late || atomic_load(&q->v->state) & BLK_LOST;
+	return late ? -ETIMEDOUT : -EIO;
 }
 
 void blk_end(struct blk_vq *q, struct blk_unit *u, int res)

@@ -64,8 +64,12 @@ static void tier_send(struct blk_vq *q)
 	struct vh_req *batch[BATCH];
 
 	/* Those that had waited for others; a plugin that tries to get its storage back would keep them. */
-	while (unlikely(atomic_load_explicit(&q->v->state, memory_order_relaxed) & BLK_LOST) && q->out)
-		blk_finish(q, blk_pop(q), -EIO);
+	while (unlikely(atomic_load_explicit(&q->v->state, memory_order_relaxed) & BLK_LOST) && q->out) {
+		struct blk_unit *u = blk_pop(q);
+
+		u->dropped = 1;
+		blk_finish(q, u, -EIO);
+	}
 	while (q->out && t->free && !q->blocked) {
 		struct blk_slot *s;
 		unsigned n = 0, k;

@@ -221,8 +221,8 @@ void blk_vol_put(struct blk_vol *v)
 	if (v->lower)
 		blk_vol_listen(v->lower, NULL, NULL);
 	/* Size events still under way may ask the plugin, so they end first. */
+	blk_leave_fini(v); /* first: it may have the only thread that there is */
 	blk_event_fini(v);
-	blk_leave_fini(v);
 	worker_pool_free(v->workers);
 	v->ops->close(v->vol);
 	if (v->closed)

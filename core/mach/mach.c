@@ -157,9 +157,8 @@ static void keep_requests(struct mach *m, int keep)
 }
 
 /* A storage that is lost may come back in time. */
-static int last_flush(struct disk *d, struct vh_err *e)
+static int last_flush(struct disk *d, gint64 until, struct vh_err *e)
 {
-	gint64 until = g_get_monotonic_time() + (gint64)(FLUSH_WAIT / 1000);
 	unsigned late;
 	int ret;
 
@@ -170,8 +169,28 @@ static int last_flush(struct disk *d, struct vh_err *e)
 	return ret;
 }
 
+static void make_durable(struct mach *m, struct disk *d, gint64 until)
+{
+	struct fmt_info info;
+	ERR_AUTO(e);
+
+	fmt_get_info(d->image, &info);
+	if (info.read_only || !last_flush(d, until, &e))
+		return;
+	log_error("mach", "disk %s: %s", d->label, e.cause);
+	if (m->status)
+		return;
+	m->status = EXIT_FAILED;
+	err_object(&e, "disk %s", d->label);
+	err_move(&m->error, &e);
+}
+
 void mach_quit(struct mach *m, int status, const char *reason)
 {
+	gint64 until;
+	g_autofree int *lost = g_new0(int, m->n_disks + 1);
+	unsigned late;
+
 	if (m->state == MACH_STOPPED)
 		return;
 	m->status = status;
@@ -180,26 +199,23 @@ void mach_quit(struct mach *m, int status, const char *reason)
 	if (m->started)
 		vm_stop(m->vm);
 	keep_requests(m, 0);
+	until = g_get_monotonic_time() + (gint64)(FLUSH_WAIT / 1000);
 	for (unsigned i = 0; i < m->n_disks; i++) {
 		struct fmt_info info;
 
 		fmt_get_info(m->disks[i]->image, &info);
 		fmt_leave(m->disks[i]->image, info.read_only ? 0 : FLUSH_WAIT);
 	}
-	/* No vCPU runs any more. What the guest was told is written must be durable before we say that it is down. */
+	/* No vCPU runs any more. What the guest was told is written must be durable before we say that it is down. Those whose storage is
+	 * there do not wait for the others. */
 	for (unsigned i = 0; i < m->n_disks; i++) {
-		ERR_AUTO(e);
-		struct fmt_info info;
-		fmt_get_info(m->disks[i]->image, &info);
-		if (!info.read_only && last_flush(m->disks[i], &e)) {
-			log_error("mach", "disk %s: %s", m->disks[i]->label, e.cause);
-			if (!m->status) {
-				m->status = EXIT_FAILED;
-				err_object(&e, "disk %s", m->disks[i]->label);
-				err_move(&m->error, &e);
-			}
-		}
+		lost[i] = fmt_trouble(m->disks[i]->image, &late);
+		if (!lost[i])
+			make_durable(m, m->disks[i], until);
 	}
+	for (unsigned i = 0; i < m->n_disks; i++)
+		if (lost[i])
+			make_durable(m, m->disks[i], until);
 	for (unsigned i = 0; i < m->n_disks; i++) /* what is under way yet nobody was promised */
 		fmt_leave(m->disks[i]->image, 0);
 	set_state(m, MACH_STOPPED, "stopped", reason);
