@@ -167,7 +167,7 @@ struct volume {
 	atomic_int lost;      /* the reservation is gone: nothing is sent any more */
 	unsigned n_queues;    /* under lock */
 	uint64_t used;        /* bit map of queue indices; under lock */
-	pthread_mutex_t lock;
+	pthread_mutex_t lock, telling;
 	pthread_cond_t cond;
 	pthread_t thread;
 	int running, stopping, stop_fd;

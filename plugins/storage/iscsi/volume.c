@@ -77,16 +77,21 @@ void volume_lost(struct volume *v, const char *why)
 		is_event->post(v->object, VH_EVENT_LEASE_LOST, 0);
 }
 
+/* Told under a lock of their own: the last word must be how it is. */
 void volume_down(struct volume *v)
 {
+	pthread_mutex_lock(&v->telling);
 	if (!atomic_fetch_add(&v->down, 1) && is_event)
 		is_event->post(v->object, VH_EVENT_DEGRADED, 0);
+	pthread_mutex_unlock(&v->telling);
 }
 
 void volume_up(struct volume *v)
 {
+	pthread_mutex_lock(&v->telling);
 	if (atomic_fetch_sub(&v->down, 1) == 1 && is_event)
 		is_event->post(v->object, VH_EVENT_RECOVERED, 0);
+	pthread_mutex_unlock(&v->telling);
 }
 
 /*
@@ -186,6 +191,7 @@ static void volume_close(void *vol)
 	close(v->stop_fd);
 	pthread_cond_destroy(&v->cond);
 	pthread_mutex_destroy(&v->lock);
+	pthread_mutex_destroy(&v->telling);
 	free(v);
 }
 
@@ -237,6 +243,7 @@ int volume_attach(void *pool, const struct vh_attach *a, void **vol, const struc
 	v->object = a->object;
 	v->stop_fd = eventfd(0, EFD_CLOEXEC);
 	pthread_mutex_init(&v->lock, NULL);
+	pthread_mutex_init(&v->telling, NULL);
 	pthread_cond_init(&v->cond, NULL);
 	ret = v->stop_fd < 0 ? -errno : pool_session(p, &s, &w);
 	if (!ret)
