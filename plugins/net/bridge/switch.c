@@ -146,9 +146,11 @@ int switch_up(struct nl *nl, const struct bridge_want *w, const char *state, str
 	if (s->join) {
 		/* What it had when somebody deleted its bridge comes back first: the record of that says nothing once it has joined. */
 		uplink_collect(nl, state, given_back, &back);
-		if (back.result < 0)
+		if (back.result < 0) {
+			net_host->remedy(e, "look what %s lacks (ip addr, ip route); vhost net gc tries it once more", w->uplink);
 			return net_host->err(e, back.result, "uplink %s cannot be given back what it had on a bridge that was deleted: %s",
 					     w->uplink, nl->text[0] ? nl->text : strerror(-back.result));
+		}
 		r = uplink_check(nl, w->uplink, s->br.ifindex, &s->up, e);
 		if (r)
 			return r;

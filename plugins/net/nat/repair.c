@@ -85,9 +85,9 @@ static int mend(struct nl *nl, struct nat_port *p, struct vh_err *e)
 
 	if (r && r != -ENODEV)
 		return net_host->err(e, r, "cannot look for bridge %s: %s", p->table_name + 6, nl->text[0] ? nl->text : strerror(-r));
-	if (r || strcmp(br.kind, "bridge") || !tag_ours(br.alias) || table_exists(br.name))
+	if (r || strcmp(br.kind, "bridge") || !tag_ours(br.alias) || table_exists(p->table_name + 6))
 		return 0;
-	r = table_again(br.name, p->rules, br.alias, e);
+	r = table_again(p->table_name + 6, p->rules, br.alias, e);
 	return r ? r : 1;
 }
 
