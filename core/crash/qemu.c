@@ -128,10 +128,10 @@ static int run(struct round *r, const char *dir, const char *verb, const char *c
 		g_ptr_array_add(argv, g_build_filename(dir, r->names[0], NULL));
 	} else {
 		g_ptr_array_add(argv, g_strdup("--object"));
-		g_ptr_array_add(argv, g_strdup_printf("secret,id=key,file=%s", key));
+		g_ptr_array_add(argv, g_strdup("secret,id=key,file=" KEY));
 		g_ptr_array_add(argv, g_strdup("--image-opts"));
-		g_ptr_array_add(argv, g_strdup_printf("driver=%s,%skey-secret=key,file.filename=%s/%s", format,
-						      strcmp(format, "luks") ? "encrypt." : "", dir, r->names[0]));
+		g_ptr_array_add(argv, g_strdup_printf("driver=%s,%skey-secret=key,file.filename=%s", format,
+						      strcmp(format, "luks") ? "encrypt." : "", r->names[0]));
 	}
 	for (; *more; more++)
 		g_ptr_array_add(argv, g_strdup(*more));
