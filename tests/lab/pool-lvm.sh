@@ -86,7 +86,7 @@ vhost pool define alias --type lvm --vg $vg >/dev/null
 status 4 "also through another pool" vhost --quiet vol upload alias/k "$tmp/data"
 like "with the same holder" "$err" "*pid 0 pool-ctl hold*"
 status 1 "its device node is no volume of a folder" vhost run --name path --kernel /dev/null --disk "path=/dev/$vg/k,format=raw" --serial null
-like "and said to be none" "$err" "*no regular file*"
+like "and said to be none" "$err" "*device node*"
 node=$(readlink -f /dev/$vg/k); number=$(stat -c '%Hr:%Lr' "$node")
 qemu-io -f raw -c 'write 0 512' "/dev/dm-${number#*:}" >/dev/null 2>&1
 check "QEMU does not write it either" test $? != 0
