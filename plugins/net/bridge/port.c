@@ -82,7 +82,7 @@ int bridge_journal(const char *state, const char *owner, const char *tap, const 
 
 static void port_free(struct bridge_port *p)
 {
-	linkwatch_close(&p->watch);
+	heard_close(&p->watch.heard);
 	tapport_drop(&p->t);
 	free(p);
 }

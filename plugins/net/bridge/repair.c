@@ -183,8 +183,8 @@ int bridge_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
 	int lock = -1, r, what;
 	struct nl nl;
 
-	linkwatch_read(&p->watch);
-	if (!p->watch.look)
+	heard_read(&p->watch.heard);
+	if (!p->watch.heard.look)
 		return 0;
 	r = told_nl(&nl, e);
 	if (r < 0)
@@ -206,7 +206,7 @@ int bridge_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
 		tell(p, what, &s, fn, ctx);
 	}
 	if (!r)
-		p->watch.look = 0;
+		p->watch.heard.look = 0;
 	if (lock >= 0)
 		close(lock);
 	nl_release(&nl);

@@ -4,26 +4,20 @@
 #ifndef NET_COMMON_LINKWATCH_H
 #define NET_COMMON_LINKWATCH_H
 
-#include <vhost/net.h>
+#include "heard.h"
 
 struct link_change {
 	int ifindex, master, gone; /* gone: it was removed */
 	char name[16];
 };
 
-struct nl_sock;
 struct linkwatch {
-	struct nl_sock *sock; /* NULL: nobody listens */
-	int look;             /* there may be something to repair */
+	struct heard heard;
 	int (*concerns)(void *ctx, const struct link_change *c);
 	void *ctx;
 };
 
 /* The fd, of a socket that hears of every interface; the first look is due then. Explains failures. */
 int linkwatch_open(struct linkwatch *w, int (*concerns)(void *ctx, const struct link_change *c), void *ctx, struct vh_err *e);
-/* Reads all that has come, and looks whether it concerns anybody; when some was lost it does. It is for the caller to clear
- * `look`, once all is well. */
-void linkwatch_read(struct linkwatch *w);
-void linkwatch_close(struct linkwatch *w);
 
 #endif

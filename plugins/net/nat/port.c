@@ -15,7 +15,7 @@
 
 static void port_free(struct nat_port *p)
 {
-	port_unwatch(p);
+	heard_close(&p->watch);
 	tapport_drop(&p->t);
 	free(p->rules);
 	free(p);

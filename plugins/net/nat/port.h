@@ -4,21 +4,19 @@
 #ifndef NAT_PORT_H
 #define NAT_PORT_H
 
+#include "heard.h"
 #include "nat.h"
 #include "tapport.h"
 
-struct nl_sock;
 struct nat_port {
 	struct tapport t;
 	int bridge;           /* its ifindex */
 	char table_name[24];  /* "vhost_BRIDGE" */
 	char *rules;          /* table_text(): what to install again */
-	struct nl_sock *watch; /* NULL: nobody listens */
-	int look;             /* the table may be gone */
+	struct heard watch;   /* look: the table may be gone */
 };
 
 int port_watch(void *port, struct vh_err *e);
 int port_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e);
-void port_unwatch(struct nat_port *p);
 
 #endif

@@ -19,8 +19,6 @@
 #include "tag.h"
 #include "told.h"
 
-#define READ_MAX 10000u
-
 /* Of all that is told of nftables, which may be much, only this. */
 static int on_message(struct nl_msg *msg, void *arg)
 {
@@ -33,48 +31,15 @@ static int on_message(struct nl_msg *msg, void *arg)
 	name = nlmsg_find_attr(h, sizeof(struct nfgenmsg), NFTA_TABLE_NAME);
 	if (name && nla_len(name) > 6 && !strncmp(nla_data(name), "vhost_", 6) &&
 	    !nla_strcmp(name, p->table_name))
-		p->look = 1;
+		p->watch.look = 1;
 	return NL_OK;
 }
 
 int port_watch(void *port, struct vh_err *e)
 {
 	struct nat_port *p = port;
-	int r;
 
-	p->look = 1;
-	p->watch = nl_socket_alloc();
-	if (!p->watch)
-		return net_host->err(e, -ENOMEM, "no memory for a socket");
-	nl_socket_disable_seq_check(p->watch);
-	nl_socket_modify_cb(p->watch, NL_CB_VALID, NL_CB_CUSTOM, on_message, p);
-	r = nl_connect(p->watch, NETLINK_NETFILTER);
-	if (!r)
-		r = nl_socket_add_membership(p->watch, NFNLGRP_NFTABLES);
-	if (!r)
-		r = nl_socket_set_nonblocking(p->watch);
-	if (!r)
-		return nl_socket_get_fd(p->watch);
-	port_unwatch(p);
-	return net_host->err(e, -EIO, "cannot listen to what others do to nftables: %s", nl_geterror(r));
-}
-
-void port_unwatch(struct nat_port *p)
-{
-	if (p->watch)
-		nl_socket_free(p->watch);
-	p->watch = NULL;
-}
-
-static void hear(struct nat_port *p)
-{
-	int r = p->watch ? 0 : -NLE_AGAIN;
-
-	for (unsigned i = 0; i < READ_MAX && r != -NLE_AGAIN; i++) {
-		r = nl_recvmsgs_default(p->watch);
-		if (r < 0 && r != -NLE_AGAIN) /* there was no room for all that has come */
-			p->look = 1;
-	}
+	return heard_open(&p->watch, NETLINK_NETFILTER, NFNLGRP_NFTABLES, on_message, p, "nftables", e);
 }
 
 /* [locked] 1: installed. Without the bridge there is no network, and no table of it. */
@@ -98,8 +63,8 @@ int port_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
 	struct nl nl;
 	int lock, r;
 
-	hear(p);
-	if (!p->look)
+	heard_read(&p->watch);
+	if (!p->watch.look)
 		return 0;
 	r = told_nl(&nl, e);
 	if (r < 0)
@@ -109,7 +74,7 @@ int port_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
 	if (r > 0)
 		step(&to, "the table inet %s was removed by another program: it is installed again", p->table_name);
 	if (!r)
-		p->look = 0;
+		p->watch.look = 0;
 	if (lock >= 0)
 		close(lock);
 	nl_release(&nl);

@@ -247,8 +247,8 @@ int vlan_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
 	struct vlan_shared s;
 	struct nl nl;
 
-	linkwatch_read(&p->watch);
-	if (!p->watch.look)
+	heard_read(&p->watch.heard);
+	if (!p->watch.heard.look)
 		return 0;
 	r = told_nl(&nl, e);
 	if (r < 0)
@@ -269,7 +269,7 @@ int vlan_repair(void *port, vh_net_step_fn *fn, void *ctx, struct vh_err *e)
 		}
 	}
 	if (!r)
-		p->watch.look = 0;
+		p->watch.heard.look = 0;
 	if (lock >= 0)
 		close(lock);
 	nl_release(&nl);

@@ -81,7 +81,7 @@ int vlan_journal(const char *state, const char *owner, const char *tmp_bridge, c
 
 static void port_free(struct vlan_port *p)
 {
-	linkwatch_close(&p->watch);
+	heard_close(&p->watch.heard);
 	tapport_drop(&p->t);
 	free(p);
 }

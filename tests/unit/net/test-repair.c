@@ -22,7 +22,7 @@ static int begin(void)
 
 static int noticed(void *port)
 {
-	struct pollfd p = { nl_socket_get_fd(((struct bridge_port *)port)->watch.sock), POLLIN, 0 };
+	struct pollfd p = { nl_socket_get_fd(((struct bridge_port *)port)->watch.heard.sock), POLLIN, 0 };
 
 	return poll(&p, 1, 0) == 1;
 }
